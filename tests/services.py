@@ -134,8 +134,14 @@ class Authority:
         return context
 
 
-def make_authority(folder: Path) -> Authority:
-    """Make the certificates with openssl: valid for localhost and 127.0.0.1 for a day."""
+def make_authority(folder: Path, *addresses: str) -> Authority:
+    """Make the certificates with openssl: valid for localhost and 127.0.0.1 for a day.
+
+    Parameters
+    ----------
+    addresses
+        Of this machine, for which they are valid, too.
+    """
     require_program("openssl")
     folder.mkdir(parents=True, exist_ok=True)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -143,8 +149,9 @@ def make_authority(folder: Path) -> Authority:
         folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem",
         "-days", "1", "-subj", "/CN=acoupi test authority",
     )  # fmt: skip
+    names = ",".join(["DNS:localhost", *(f"IP:{one}" for one in ("127.0.0.1", *addresses))])
     for name, subject in (("server", "/CN=localhost"), ("client", "/CN=sensor-1")):
-        (folder / f"{name}.cnf").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        (folder / f"{name}.cnf").write_text(f"subjectAltName={names}\n")
         _openssl(
             folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr",
             "-subj", subject,
@@ -442,6 +449,8 @@ class Redis(_Process):
 class RabbitMQ:
     """A real RabbitMQ as Debian has it, as the user that runs the tests, without systemd.
 
+    It has one login, which may administer it from anywhere, as `guest` may not.
+
     Its port mapper (epmd) is started beside it, lest it leaves one of its own behind.
 
     Parameters
@@ -450,10 +459,23 @@ class RabbitMQ:
         Where its files go.
     has_management
         Whether its users can be managed over HTTP.
+    tls
+        Speak nothing but TLS, with the certificates of this authority.
+    host
+        An address of this machine to listen on.
     """
 
-    def __init__(self, folder: Path, *, has_management: bool = False) -> None:
-        self.folder = folder
+    USER, PASSWORD = "operator", "of-a-test"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        has_management: bool = False,
+        tls: Authority | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.folder, self.tls, self.host = folder, tls, host
         self.port = free_port()
         self.management_port = free_port() if has_management else None
         self._mapper = _Process(folder / "epmd")
@@ -462,8 +484,15 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """What Celery wants as ``broker_url``."""
-        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        """What Celery wants as ``broker_url``; with TLS, it says whom to trust."""
+        trusted = f"?ssl_ca_certs={self.tls.ca}" if self.tls else ""
+        scheme = "amqps" if self.tls else "amqp"
+        return f"{scheme}://{self.USER}:{self.PASSWORD}@{self.host}:{self.port}//{trusted}"
+
+    @property
+    def management(self) -> str:
+        """Where its users are managed."""
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.management_port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -479,26 +508,39 @@ class RabbitMQ:
         for one in (self._mapper, self._server):
             one.folder.mkdir(parents=True, exist_ok=True)
         files = self._server.folder
-        (files / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
-            "vm_memory_high_watermark.absolute = 256MB\n"
-            "disk_free_limit.absolute = 50MB\n"
-            + (
-                f"management.tcp.port = {self.management_port}\nmanagement.tcp.ip = 127.0.0.1\n"
-                if self.management_port
-                else ""
-            )
-        )
+        (files / "rabbitmq.conf").write_text("".join(f"{one}\n" for one in self._options()))
         plugins = "rabbitmq_management" if self.management_port else ""
         (files / "enabled_plugins").write_text(f"[{plugins}].\n")
         mapper = [require_program("epmd"), "-address", "127.0.0.1", "-port", str(self._mapper_port)]
         self._mapper._start(mapper, lambda: _answers(self._mapper_port))
         self._server._start(
             [str(program)],
-            lambda: _answers(self.port) and _answers(self.management_port or self.port),
+            lambda: all(_answers(one, self.host) for one in (self.port, self.management_port)),
             self._environ(files),
             deadline=90,
         )
+
+    def _options(self) -> Iterator[str]:
+        yield f"default_user = {self.USER}"
+        yield f"default_pass = {self.PASSWORD}"
+        yield "vm_memory_high_watermark.absolute = 256MB"
+        yield "disk_free_limit.absolute = 50MB"
+        kind = "ssl" if self.tls else "tcp"
+        if self.tls:
+            yield "listeners.tcp = none"
+            yield from self._certificates("ssl_options")
+        yield f"listeners.{kind}.1 = {self.host}:{self.port}"
+        if self.management_port:
+            yield f"management.{kind}.port = {self.management_port}"
+            yield f"management.{kind}.ip = {self.host}"
+            if self.tls:
+                yield from self._certificates("management.ssl")
+
+    def _certificates(self, section: str) -> Iterator[str]:
+        assert self.tls is not None
+        yield f"{section}.cacertfile = {self.tls.ca}"
+        yield f"{section}.certfile = {self.tls.server}"
+        yield f"{section}.keyfile = {self.tls.server_key}"
 
     def _environ(self, files: Path) -> dict[str, str]:
         return {
@@ -529,6 +571,7 @@ class RabbitMQ:
         self._mapper.kill()
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int | None, host: str = "127.0.0.1") -> bool:
+    """Return whether somebody listens on a port; also if there is none to listen on."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return port is None or probe.connect_ex((host, port)) == 0

@@ -105,6 +105,12 @@ def setup(
         str | None,
         typer.Option(metavar="URL", help="Of a redis or RabbitMQ of your own; own: the hub's."),
     ] = None,
+    management_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Of that RabbitMQ's management; own: its usual port there."
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="compose at first, or kubernetes.")
     ] = None,
@@ -147,7 +153,7 @@ def setup(
     if listen_web:
         place = None if listen_web == NONE else listen_web
         given["listen_web"] = place and Listening.parse("--listen-web", place, WEB_PORT)
-    urls = {"database": database_url, "broker": broker_url}
+    urls = {"database": database_url, "broker": broker_url, "management": management_url}
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
     if choices.target == "kubernetes":

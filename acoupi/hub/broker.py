@@ -7,6 +7,7 @@ the queue itself, all keys of a program have a prefix of their own.
 import base64
 import json
 import re
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,7 +23,7 @@ from acoupi.errors import HubUnavailableError
 from acoupi.hub.workers import BrokerUser, broker_address, broker_user
 from acoupi.services.external_broker import ExternalBroker
 
-__all__ = ["TASK", "HubBroker", "make_hub_app", "queue_of"]
+__all__ = ["TASK", "HubBroker", "make_hub_app", "management_of", "queue_of"]
 
 TASK = "acoupi.hub.analyse"
 LONGEST_TASK = 3600.0
@@ -56,6 +57,7 @@ def make_hub_app(url: str, program: str) -> Celery:
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # RabbitMQ refuses a user so
         broker_pool_limit=1,
         task_queues=[Queue(name, Exchange(""), routing_key=name)],
         task_default_queue=name,
@@ -76,6 +78,24 @@ def _prefix(program: str) -> str:
     return f"acoupi:{program.replace(':', '/')}:"  # no prefix begins another
 
 
+def management_of(url: str) -> str:
+    """Return where RabbitMQ has its management, unless it is told otherwise.
+
+    A broker that is reached over TLS is administered over TLS: the login goes along each time.
+
+    Examples
+    --------
+    >>> management_of("amqps://admin:secret@hub.example.org:5671//")
+    'https://hub.example.org:15671'
+    >>> management_of("amqp://[::1]")
+    'http://[::1]:15672'
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}")
+    scheme, port = ("https", 15671) if parts.scheme == "amqps" else ("http", 15672)
+    return f"{scheme}://{host}:{port}"
+
+
 class HubBroker:
     """Gives jobs to the workers, and lets the workers in.
 
@@ -84,8 +104,7 @@ class HubBroker:
     url
         With a login that may administer it.
     management
-        Address of RabbitMQ's management; only for a broker of its kind. None: on port 15672 of
-        the broker.
+        Address of RabbitMQ's management; only for a broker of its kind. None: `management_of`.
 
     Raises
     ------
@@ -174,10 +193,16 @@ class _RedisUsers:
         return connection.default_channel.client.execute_command("ACL", *command)
 
 
+def _trusting(authority: str | None) -> ssl.SSLContext:
+    """Trust the authority that the broker is trusted by; None: those of this machine."""
+    return ssl.create_default_context(cafile=authority)
+
+
 class _RabbitUsers:
     def __init__(self, url: str, management: str | None) -> None:
         parts = urlsplit(url)
-        self._place = (management or f"http://{parts.hostname}:15672").rstrip("/")
+        self._place = (management or management_of(url)).rstrip("/")
+        self._tls = _trusting((ExternalBroker.parse(url).tls or {}).get("ca_certs"))
         self._host = quote(unquote(parts.path[1:]) or "/", safe="")
         login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
         self._login = base64.b64encode(login.encode()).decode()
@@ -211,7 +236,7 @@ class _RabbitUsers:
             headers={"Authorization": f"Basic {self._login}", "Content-Type": "application/json"},
         )
         try:
-            with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - as above
+            with urlopen(request, timeout=PATIENCE, context=self._tls) as answer:  # noqa: S310
                 return bytes(answer.read())
         except HTTPError as error:
             raise ConnectionError(f"its management answers {error.code}") from error

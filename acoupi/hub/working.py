@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 from celery import signals
 from celery.apps import worker as celery_worker
+from celery.worker.consumer import Consumer
 from pydantic import SecretStr
 
 from acoupi import clock
@@ -40,6 +42,8 @@ LONGEST_ANALYSIS = 3600.0
 """Seconds after which an analysis counts as hung, and the worker ends itself."""
 PULSE = 5.0
 """Seconds from one pulse to the next."""
+REFUSED = 2.0
+"""Seconds until a broker that refused a worker is asked again."""
 HUNG = 70
 """Exit code of a worker whose model hung."""
 
@@ -95,6 +99,7 @@ def work(
             app=app,
             hostname=f"{facts.name}-{os.getpid()}@acoupi",
             queues=[queue_of(facts.program)],
+            consumer_cls=_Consumer,
             pool="threads",
             concurrency=1,
             without_gossip=True,
@@ -206,6 +211,19 @@ def _words(error: Exception) -> str:
     if isinstance(error, AcoupiError):
         return " ".join(filter(None, (error.message, error.why)))
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+class _Consumer(Consumer):
+    """Asks again where the broker does not know the worker (any more).
+
+    Its user is made by `acoupi hub dispatch`: some seconds after its token, and again after the
+    broker was wiped. A worker without a token hears of that from the hub, and ends.
+    """
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Say why it cannot work, and wait."""
+        logger.warning("The broker does not take this worker yet: %s", " ".join(str(exc).split()))
+        time.sleep(REFUSED)
 
 
 class _Worker(celery_worker.Worker):

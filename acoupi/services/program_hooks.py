@@ -1,7 +1,7 @@
 """Calls ``on_start`` and ``on_end`` of a program when a deployment starts or ends.
 
 Targets that keep the program in containers run
-``python -m acoupi.system.hooks start|end|settle DEPLOYMENT`` there; others call `call_hook`.
+``python -m acoupi.system.hooks start|end|settle DEPLOYMENT`` there; others call `call_last_hook`.
 """
 
 import argparse
@@ -21,11 +21,13 @@ from acoupi.stack.stack import Service
 if TYPE_CHECKING:
     from acoupi.programs import AcoupiProgram
 
-__all__ = ["Hook", "call_hook", "hook_service", "main", "settle_store"]
+__all__ = ["Hook", "call_hook", "call_last_hook", "hook_service", "main", "settle_store"]
 
 logger = logging.getLogger(__name__)
 
 Hook = Literal["start", "end", "settle"]
+HUB_TASK = "hub_task"
+"""Of a sensor that has a hub; see `acoupi.services.sensor_tasks`."""
 
 
 def hook_service(services: Iterable[Service]) -> str | None:
@@ -67,6 +69,26 @@ def call_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment)
         ) from error
 
 
+def call_last_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment) -> None:
+    """Call a hook where no service of the sensor runs.
+
+    The hub is told at once that a deployment has ended: else it would hear of that only after
+    the next start, and count all until then as time that was missed.
+
+    Raises
+    ------
+    AcoupiError
+        See `call_hook`; not because of the hub, which is told after the next start then.
+    """
+    call_hook(program, what, deployment)
+    report = program.tasks.get(HUB_TASK) if what == "end" else None
+    if report is not None:
+        try:
+            report.function()
+        except Exception:
+            logger.exception("The hub was not told of the end of the deployment")
+
+
 def _store_if_missing(program: "AcoupiProgram[Any]", deployment: Deployment) -> None:
     """Let a program end a deployment that its store lacks.
 
@@ -103,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         deployment = Deployment.model_validate_json(options.deployment)
         from acoupi.services.construction import load_program  # noqa: PLC0415 - Celery
 
-        call_hook(load_program(Settings()), options.what, deployment)
+        call_last_hook(load_program(Settings()), options.what, deployment)
     except AcoupiError as error:
         tell(error)
         return error.exit_code

@@ -9,6 +9,7 @@ from acoupi.data import AwareDatetime
 from acoupi.errors import AcoupiError
 from acoupi.stack.settings import Settings
 from acoupi.system.home_files import configured_path
+from acoupi.system.reporting import hub_state
 
 __all__ = ["MessagesWaiting", "left_over", "waiting_messages"]
 
@@ -81,6 +82,16 @@ def left_over(settings: Settings) -> list[str]:
         for one in waiting_messages(settings)
         if one.waiting
     ]
+    hub = hub_state(settings)
+    sounds = hub.sound.waiting if hub is not None and hub.sound is not None else 0
+    if hub is not None and hub.waiting:
+        found.append(
+            f"{_counted(hub.waiting, 'change')} to be reported to the hub after the next start."
+        )
+    if sounds:
+        found.append(
+            f"{_counted(sounds, 'sound file')} to be sent to the hub after the next start."
+        )
     return found
 
 

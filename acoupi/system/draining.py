@@ -6,11 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from acoupi import clock
+from acoupi.components.messengers.hub import hub_name
 from acoupi.components.stores.database import stores_that_only_read
+from acoupi.config.sensor import load_sensor
 from acoupi.data import RecordingState
 from acoupi.errors import AcoupiError, TargetError
 from acoupi.stack.stack import Service
 from acoupi.system.backlog import waiting_messages
+from acoupi.system.reporting import hub_state
 from acoupi.system.sensor import Sensor
 from acoupi.system.state import store_of
 from acoupi.tasks.messaging import messenger_names
@@ -28,6 +31,10 @@ class Work:
     recordings: int
     messages: int
     """Once for each messenger that has still to send it."""
+    unreported: int = 0
+    """What the hub does not know yet, such as recordings and verdicts."""
+    sounds: int = 0
+    """Sound files that the hub is to get."""
 
     def words(self) -> str:
         """Describe it.
@@ -36,10 +43,16 @@ class Work:
         --------
         >>> Work(1, 20).words()
         '1 recording to process, 20 messages to send'
+        >>> Work(0, 0, 3, 2).words()
+        '0 recordings to process, 0 messages to send; for the hub: 3 to report, 2 sound files'
         """
         recordings = "1 recording" if self.recordings == 1 else f"{self.recordings} recordings"
         messages = "1 message" if self.messages == 1 else f"{self.messages} messages"
-        return f"{recordings} to process, {messages} to send"
+        words = f"{recordings} to process, {messages} to send"
+        if not self.unreported and not self.sounds:
+            return words
+        sounds = "1 sound file" if self.sounds == 1 else f"{self.sounds} sound files"
+        return f"{words}; for the hub: {self.unreported} to report, {sounds}"
 
 
 NOTHING = Work(0, 0)
@@ -94,7 +107,9 @@ def work_left(sensor: Sensor, messengers: set[str] | None) -> Work:
             for one in waiting_messages(sensor.settings)
             if messengers is None or one.messenger in messengers
         )
-    return Work(recordings, messages)
+        hub = hub_state(sensor.settings)
+    sounds = hub.sound.waiting if hub is not None and hub.sound is not None else 0
+    return Work(recordings, messages, 0 if hub is None else hub.waiting, sounds)
 
 
 def wait_until_drained(sensor: Sensor, limit: float, show: Callable[[Work], None]) -> Work:
@@ -129,6 +144,8 @@ def _current_messengers(sensor: Sensor) -> set[str] | None:
     None: the program is not installed here.
     """
     try:
-        return set(messenger_names(getattr(sensor.program, "messengers", [])))
+        names = set(messenger_names(getattr(sensor.program, "messengers", [])))
+        hub = load_sensor(sensor.settings).hub
     except AcoupiError:
         return None
+    return names if hub.url is None else names | {hub_name(hub.url)}

@@ -32,7 +32,7 @@ from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
 from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
-from acoupi.services.program_hooks import Hook, call_hook
+from acoupi.services.program_hooks import Hook, call_last_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
@@ -331,7 +331,7 @@ def _hooks(sensor: Sensor) -> CallHook:
     if sensor.target.has_own_python:
         return sensor.target.run_hook
     program = sensor.program
-    return lambda what, deployment: call_hook(program, what, deployment)
+    return lambda what, deployment: call_last_hook(program, what, deployment)
 
 
 def _end_again(call: CallHook, deployment: data.Deployment) -> None:

@@ -36,7 +36,7 @@ from acoupi.hub.parts import Hub  # noqa: E402
 from acoupi.hub.workers import add_worker  # noqa: E402
 from acoupi.services.program_report import program_report  # noqa: E402
 from tests.hub.recorded import leave, new_recording  # noqa: E402
-from tests.hub.test_workers import RunningHub  # noqa: E402
+from tests.hub.running import RunningHub  # noqa: E402
 from tests.postgres import running_postgres  # noqa: E402
 from tests.services import Redis, eventually  # noqa: E402
 

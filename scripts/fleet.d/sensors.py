@@ -53,22 +53,29 @@ class Sensor:
     failed_tasks: int = 0
     last_error: str | None = None
 
-    def set_up(self) -> None:
-        """Make the home of another device than this machine, so that no two have one id."""
+    def set_up(self, *options: str) -> None:
+        """Make the home of another device than this machine, so that no two have one id.
+
+        Parameters
+        ----------
+        options
+            More, for ``acoupi setup``.
+        """
         device = self.home / "config" / "device.json"
         device.parent.mkdir(parents=True)
         device.write_text(json.dumps({"id": f"fleet-{self.name}"}) + "\n")
-        self.acoupi("setup", "--program", Program.__module__, "--target", "process", "--no-prompt")
+        own = ("--program", Program.__module__, "--target", "process", "--no-prompt")
+        self.acoupi("setup", *own, *options)
 
     def start(self) -> None:
         """Check it and start its services."""
         place = ("--latitude", "51.5", "--longitude", "0")
         self.acoupi("deployment", "start", "--name", self.name, *place)
 
-    def stop(self) -> None:
-        """Finish what is in hand, send what is due and end."""
+    def stop(self, *options: str) -> None:
+        """Finish what is in hand, send what is due and end; options of ``deployment stop``."""
         if any(is_locked(self.home / "run", name) for name in SERVICES):
-            self.acoupi("deployment", "stop")
+            self.acoupi("deployment", "stop", *options)
 
     def acoupi(self, *arguments: str) -> None:
         """Run a command of acoupi.

@@ -10,6 +10,8 @@ import pytest
 
 from acoupi import data
 from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.components.stores.unreported import Unreported
+from acoupi.components.stores.unsent import UnsentSound
 from acoupi.errors import TargetError
 from acoupi.programs.status import StatusReport
 from acoupi.stack.stack import Service
@@ -23,6 +25,7 @@ from tests.clocks import Clock
 
 SERVER = "http:127.0.0.1:9"
 """Nobody answers there."""
+HUB = "hub:127.0.0.1:9"
 
 
 @pytest.fixture
@@ -125,6 +128,40 @@ def test_a_messenger_of_before_is_not_waited_for(started: SqliteStore, sensor: P
     queue(sensor, "former")
 
     assert wait_until_drained(Sensor.read(Settings(home=sensor)), 60, pytest.fail) == NOTHING
+
+
+def test_it_waits_until_the_hub_has_all_of_it(
+    run: Run, started: SqliteStore, sensor: Path, target: Calls
+) -> None:
+    settings = '{"url": "http://127.0.0.1:9", "token": "t", "audio": "all"}'
+    assert run("config", "set", "--json", "sensor.hub", settings).exit_code == 0
+    unreported, sound = Unreported(started.db_path), UnsentSound(started.db_path)
+    unreported.start(HUB)
+    sound.start(HUB, "all")
+    kept = record(started)
+    started.update_recording_path(kept, sensor / "kept.wav")
+    deliver, shown = queue(sensor, HUB), list[Work]()
+
+    def send() -> None:
+        owed = sound.next()
+        assert owed is not None
+        sound.acknowledge(owed)
+
+    acts = iter([deliver, lambda: unreported.acknowledge(unreported.next(100)), send])
+
+    def show(work: Work) -> None:
+        shown.append(work)
+        next(acts)()
+
+    waiting = run("deployment", "stop", "--drain", "--drain-limit", "0")
+    left = wait_until_drained(Sensor.read(Settings(home=sensor)), 60, show)
+
+    assert "2 changes wait to be reported to the hub" in waiting.stdout
+    assert "1 sound file waits to be sent to the hub" in waiting.stdout
+    assert [(one.messages > 0, one.unreported > 0, one.sounds) for one in shown] == [
+        (True, True, 1), (False, True, 1), (False, False, 1),
+    ]  # fmt: skip
+    assert left == NOTHING
 
 
 def test_what_is_left_at_the_limit_is_said(

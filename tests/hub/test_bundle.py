@@ -22,7 +22,7 @@ from acoupi.bundles.engine import Answer, Engine
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.config.env_files import read_env
 from acoupi.config.hub import Hub
-from acoupi.errors import AcoupiError, MessageSendError, TargetError
+from acoupi.errors import AcoupiError, ConfigurationError, MessageSendError, TargetError
 from acoupi.hub.broker import queue_of
 from acoupi.hub.bundle.certificates import own_certificate
 from acoupi.hub.bundle.choices import HubHome, Listening
@@ -166,6 +166,33 @@ def test_a_database_and_a_broker_of_ones_own_are_used(hub: Path) -> None:
     assert read_env(hub / "secrets" / "dispatch.env")["ACOUPI_HUB_BROKER"] == broker
     assert "word" not in (hub / "docker-compose.yml").read_text()
     assert "broker" in set_up(hub, {}, broker="", database="")["services"]
+
+
+def test_a_broker_is_trusted_and_managed_inside_as_it_is_here(hub: Path, tmp_path: Path) -> None:
+    authority = tmp_path / "mq-ca.pem"
+    authority.write_text("of mine")
+    broker = f"amqps://me:word@mq.example.org//?ssl_ca_certs={authority}"
+    place = "https://mq.example.org:4711"
+    known = {"source": str(hub / "ca"), "target": "/run/ca", "read_only": True}
+
+    set_up(hub, NAME | {"workers": {"demo": 1}}, broker=broker, management=place)
+    services = set_up(hub)["services"]
+
+    variables = read_env(hub / "secrets" / "dispatch.env")
+    assert variables["ACOUPI_HUB_BROKER_MANAGEMENT"] == place
+    assert variables["ACOUPI_HUB_BROKER"] == broker.replace(str(authority), "/run/ca/broker.pem")
+    assert (hub / "ca" / "broker.pem").read_text() == "of mine"
+    for name in ("dispatch", worker_name("demo")):
+        assert [one.items() >= known.items() for one in services[name]["volumes"]] == [True]
+
+    cluster = HubHome(tmp_path / "cluster")
+    with pytest.raises(ConfigurationError, match="authority of your broker"):
+        set_up_hub(cluster, NAME | {"target": "kubernetes"}, own_servers={"broker": broker})
+    authority.unlink()
+    with pytest.raises(AcoupiError, match=authority.name):
+        set_up(hub)
+    set_up(hub, {}, broker="", management="")
+    assert "ACOUPI_HUB_BROKER_MANAGEMENT" not in read_env(hub / "secrets" / "dispatch.env")
 
 
 def test_sound_in_a_bucket_lets_ingest_out_and_keeps_its_keys_secret(

@@ -11,7 +11,7 @@ import pytest
 from acoupi.errors import HubUnavailableError
 from acoupi.hub.broker import HubBroker, make_hub_app, queue_of
 from acoupi.hub.workers import BrokerUser, broker_address, broker_password, broker_user, login_url
-from tests.services import RabbitMQ, Redis, eventually
+from tests.services import RabbitMQ, Redis, eventually, make_authority
 
 TOKEN = "a-token"
 PASSWORD = broker_password(TOKEN).encode()
@@ -30,7 +30,10 @@ def user(name: str, program: str) -> BrokerUser:
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp(request.param)
-    kind = Redis(folder) if request.param == "redis" else RabbitMQ(folder, has_management=True)
+    if request.param == "redis":
+        kind: Redis | RabbitMQ = Redis(folder)
+    else:
+        kind = RabbitMQ(folder, has_management=True, tls=make_authority(folder / "tls"))
     with kind as server:
         yield server
 
@@ -43,8 +46,7 @@ def broker(server: Any) -> Iterator[HubBroker]:
 
 
 def management(server: Any) -> str | None:
-    port = getattr(server, "management_port", None)
-    return port and f"http://127.0.0.1:{port}"
+    return server.management if isinstance(server, RabbitMQ) else None
 
 
 def as_worker(server: Any, name: str, password: bytes = PASSWORD) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,15 @@ from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import SettingsReport
+from acoupi.services.construction import load_program
+from acoupi.services.program_hooks import call_hook
+from acoupi.services.program_hooks import main as call_hook_of_home
 from acoupi.services.reporting import generate_hub_task
+from acoupi.stack.settings import Settings
+from acoupi.system.backlog import left_over
+from acoupi.system.deployments import end_deployment, start_deployment
+from acoupi.system.lifecycle import finish, setup_program
+from acoupi.system.sensor import Sensor as HomeSensor
 from tests.clocks import Clock
 from tests.hub.reporting import DEADLINE, Hub, Sensor, wait_for
 from tests.postgres import Postgres
@@ -375,3 +383,49 @@ def test_the_settings_in_force_are_reported_when_they_change(hub: Hub, sensor: S
     record(sensor, 0, 1)
     task()  # what cannot be read does not keep the rest from being reported
     assert sensor.standing().waiting == 0
+
+
+def end_here(settings: Settings) -> data.Deployment:
+    """End a deployment as a command does."""
+    ended = finish(HomeSensor.read(settings))
+    assert ended is not None
+    return ended
+
+
+def end_as_in_a_container(settings: Settings) -> data.Deployment:
+    """End a deployment as a command has it done where the program is."""
+    ended = end_deployment(settings)
+    assert call_hook_of_home(["end", ended.model_dump_json()]) == 0
+    return ended
+
+
+@pytest.mark.parametrize("end", [end_here, end_as_in_a_container])
+def test_the_end_of_a_deployment_is_reported_before_the_sensor_is_silent(
+    hub: Hub, home: Path, end: Callable[[Settings], data.Deployment]
+) -> None:
+    hub.start()
+    options = ("--sensor.hub.url", hub.url)
+    secret = {"ACOUPI_SENSOR__HUB__TOKEN": hub.token}
+    settings = Settings(home=home)
+    setup_program(settings, "demo", [*options], target="process", environ=secret)
+    started = start_deployment(settings, "Old oak", 51, 0)
+    call_hook(load_program(settings), "start", started)
+
+    ended = end(settings)
+
+    with HubReader(hub.database) as reader:
+        [known] = reader.get_deployments()
+    assert (known.id, known.ended_on) == (started.id, ended.ended_on)
+
+
+def test_a_deployment_ends_also_where_the_hub_does_not_answer(hub: Hub, home: Path) -> None:
+    settings = Settings(home=home)
+    secret = {"ACOUPI_SENSOR__HUB__TOKEN": hub.token}
+    setup_program(settings, "demo", ["--sensor.hub.url", hub.url], target="process", environ=secret)
+    call_hook(load_program(settings), "start", start_deployment(settings, "Old oak", 51, 0))
+
+    ended = finish(HomeSensor.read(settings))
+
+    assert ended is not None
+    assert ended.ended_on is not None
+    assert left_over(settings) == ["1 change waits to be reported to the hub after the next start."]

@@ -1,15 +1,10 @@
 """Workers of a hub as processes, with a real broker; killed in the middle of everything."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import requests
 
 from acoupi import data
 from acoupi.heard import Filters
@@ -21,82 +16,14 @@ from acoupi.hub.workers import add_worker, get_work, withdraw_worker
 from acoupi.services.program_report import program_report
 from tests.hub import gated
 from tests.hub.recorded import analysed_by_sensor, leave, new_recording
+from tests.hub.running import LONG, RunningHub, kill
 from tests.hubs import served
 from tests.postgres import Postgres
-from tests.services import Redis, eventually, free_port, make_authority
+from tests.services import RabbitMQ, Redis, eventually, make_authority
 
 pytestmark = pytest.mark.timeout(300)
 
-ROOT = Path(__file__).parents[2]
-LONG = 120.0
 PROGRAM = "tests.hub.gated"
-
-
-class RunningHub:
-    """The processes of a hub, each ended by its own id."""
-
-    def __init__(self, folder: Path, database: str, broker: Redis) -> None:
-        self.folder, self.database, self.broker = folder, database, broker
-        self.url = f"http://127.0.0.1:{free_port()}"
-        self.gate = folder / "gate"
-        self.gate.mkdir()
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def run(self, name: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
-        environ = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            gated.GATE: str(self.gate),
-            "ACOUPI_HUB_DATABASE": self.database,
-            **variables,
-        }
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [f"{sys.prefix}/bin/acoupi", "hub", name, *arguments],
-                env=environ, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self._processes.append(process)
-        return process
-
-    def serve(self) -> subprocess.Popen[bytes]:
-        port, sound = self.url.rpartition(":")[2], str(self.folder / "sound")
-        server = self.run("serve", "--port", port, "--audio", sound)
-        eventually(self._is_well, "the hub", LONG, self.logs)
-        return server
-
-    def _is_well(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/v1/health", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
-    def dispatch(self) -> subprocess.Popen[bytes]:
-        return self.run("dispatch", "--broker", self.broker.url)
-
-    def work(self, token: str, *options: str) -> subprocess.Popen[bytes]:
-        arguments = ("--hub", self.url, "--lease", "5", *options)
-        return self.run("work", *arguments, ACOUPI_HUB_WORKER_TOKEN=token)
-
-    def begun(self) -> dict[str, list[int]]:
-        """Return the processes that began each recording."""
-        found: dict[str, list[int]] = {}
-        for one in self.gate.glob("*-*-*-*-*-*"):
-            id_, _, pid = one.name.rpartition("-")
-            found.setdefault(id_, []).append(int(pid))
-        return found
-
-    def logs(self) -> str:
-        return "\n".join(one.read_text()[-3000:] for one in self.folder.glob("*.log"))
-
-    def end(self) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                kill(process)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(60)
 
 
 @pytest.fixture
@@ -214,5 +141,33 @@ def test_a_worker_elsewhere_trusts_nobody_but_the_authority_that_it_is_given(
                     lambda: [one.done for one in get_work(hub.database)] == [1], "it is done",
                     LONG, running.logs,
                 )  # fmt: skip
+            finally:
+                running.end()
+
+
+def test_a_worker_that_is_sooner_than_its_user_at_the_broker_waits_for_it(
+    tmp_path: Path, postgres: Postgres, home: Path
+) -> None:
+    (tmp_path / "sound").mkdir()
+    with RabbitMQ(tmp_path / "rabbit", has_management=True) as broker:
+        running = RunningHub(tmp_path, postgres.new_database("workers"), broker)
+        with opened(running) as hub, served(running.database, audio=hub.audio) as running.url:
+            token = add_worker(hub.database, "shed", PROGRAM, broker.url)
+            leave(hub, new_recording(tmp_path), program_report(gated.Program, gated.ConfigSchema()))
+            (running.gate / "open").touch()
+            try:
+                worker = running.work(token)
+                log = tmp_path / "work.log"
+                eventually(
+                    lambda: log.read_text().count("does not take this worker yet") > 1, "it waits",
+                    LONG, running.logs,
+                )  # fmt: skip
+
+                running.dispatch()
+                eventually(
+                    lambda: [one.done for one in get_work(hub.database)] == [1], "it is done",
+                    LONG, running.logs,
+                )  # fmt: skip
+                assert worker.poll() is None
             finally:
                 running.end()

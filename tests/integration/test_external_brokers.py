@@ -269,7 +269,7 @@ def test_a_broker_that_comes_late_or_goes_is_waited_for(
         wait_for(lambda: get_status(sensor.settings).celery.state == "ok", "all well", sensor)
         assert {one: sensor.pulse(one).pid for one in pids} == pids
         for log in map(sensor.log, pids):
-            assert "guest:guest" not in log
+            assert RabbitMQ.PASSWORD not in log
 
 
 class _Ended:

@@ -14,7 +14,7 @@ from acoupi import data
 from acoupi.components.messengers.http import HTTPMessenger
 from acoupi.reports import MessageReport, Report, SoundReport, digest_header
 
-__all__ = ["HubMessenger", "hub_words", "packed"]
+__all__ = ["HubMessenger", "hub_name", "hub_words", "packed"]
 
 LONGEST = 30.0
 """Seconds for the connection, and again for the answer: the hub stores all of a report first."""
@@ -55,8 +55,7 @@ class HubMessenger(HTTPMessenger):
             token=token,
             ca_certificate=ca_certificate,
         )
-        parts = urlsplit(url)
-        self._name = f"hub:{parts.netloc}{parts.path.rstrip('/')}"
+        self._name = hub_name(url)
 
     @property
     def name(self) -> str:
@@ -101,6 +100,18 @@ class HubMessenger(HTTPMessenger):
     def _body(self, message: data.Message) -> bytes:
         content = message.content
         return content.encode() if isinstance(content, str) else content
+
+
+def hub_name(url: str) -> str:
+    """Return the name of the messenger of a hub, from its address.
+
+    Examples
+    --------
+    >>> hub_name("https://hub.example.org:8090/")
+    'hub:hub.example.org:8090'
+    """
+    parts = urlsplit(url)
+    return f"hub:{parts.netloc}{parts.path.rstrip('/')}"
 
 
 def packed(report: Report) -> bytes:

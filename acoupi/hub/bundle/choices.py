@@ -90,6 +90,8 @@ class HubChoices(BaseModel):
     has_own_database: bool = True
     """Whether it brings PostgreSQL; else its address is among the secrets."""
     has_own_broker: bool = True
+    knows_broker: bool = False
+    """Whether it has the file of the authority of a broker that is not its own."""
     target: Literal["compose", "kubernetes"] = "compose"
     cluster: dict[str, str] = {}
     """Of Kubernetes, by the variables of `acoupi.bundles.cluster`."""

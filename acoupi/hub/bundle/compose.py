@@ -229,7 +229,9 @@ class HubSite(Site):
             is_read = service.role == WEB
             audio = [self._mount(Path(own_audio), AUDIO, read_only=is_read)] if own_audio else []
             return [*tls, *audio]
-        if service.role == WORKER and choices.makes_certificate:
+        if (service.role == WORKER and choices.makes_certificate) or (
+            service.role in {WORKER, DISPATCH} and choices.knows_broker
+        ):
             return [self._mount(home / "ca", AUTHORITY)]
         return []
 

@@ -35,7 +35,7 @@ def folder_of(
         If a choice of the cluster is wrong.
     """
     cluster = chosen_cluster(choices.cluster)
-    _refuse_certificate(choices)
+    _refuse_certificates(choices)
     choices = choices.model_copy(update={"listen_broker": None})  # pods listen in the cluster alone
     site = HubSite(
         header=(
@@ -68,12 +68,18 @@ def folder_of(
     return {FOLDER / path: one for path, one in files.items()}
 
 
-def _refuse_certificate(choices: HubChoices) -> None:
+def _refuse_certificates(choices: HubChoices) -> None:
     if choices.certificate is not None:
         raise ConfigurationError(
             "a hub on Kubernetes makes its own certificate.",
             f"your Ingress with {choices.certificate}, and without --tls-certificate here",
             why="workers in the cluster reach it by another name than the one in that.",
+        )
+    if choices.knows_broker:
+        raise ConfigurationError(
+            "a hub on Kubernetes cannot be given the authority of your broker.",
+            "--broker-url without ssl_ca_certs, of a broker with a certificate that all trust",
+            why="the file that it names is not in the pods.",
         )
 
 

@@ -25,7 +25,7 @@ from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.bundle.choices import HubHome
-from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, known_url
+from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, inner_broker, known_url
 from acoupi.hub.bundle.services import BROKER, INGEST, WORKER, hub_stack
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
@@ -177,7 +177,7 @@ class RunningHub:
 
     def _let_in(self, service: Service) -> None:
         """Make a token for a worker, inside: the program may be in the image alone."""
-        parts = urlsplit(known_url(self.home, BROKER, None) or INNER_BROKER)
+        parts = urlsplit(inner_broker(known_url(self.home, BROKER, None) or INNER_BROKER))
         broker = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         words = ("acoupi", "hub", "add-worker", service.name, "--program", service.command[-1])
         answer = self.compose("exec", "-T", INGEST, *words, "--broker", broker, timeout=UP)

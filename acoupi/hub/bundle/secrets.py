@@ -3,8 +3,8 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import PurePath
-from urllib.parse import urlsplit
+from pathlib import Path, PurePath
+from urllib.parse import parse_qs, urlsplit
 
 from acoupi.commit import read_whole
 from acoupi.config.env_files import quoted, read_env
@@ -15,13 +15,18 @@ from acoupi.stack.broker_users import known_password
 from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = [
+    "BROKER_AUTHORITY",
     "BROKER_USER",
     "INNER_BROKER",
+    "MANAGEMENT",
+    "SERVERS",
     "USERS_FILE",
     "env_file",
     "hub_secrets",
     "hub_variables",
+    "inner_broker",
     "known_url",
+    "trusted_file",
 ]
 
 BROKER_USER = "acoupi-hub"
@@ -37,11 +42,18 @@ INNER_BROKER = f"redis://{BROKER}:6379/0"
 BUCKET_VARIABLES = "AWS_"
 FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
 """They mean nothing in a container."""
+MANAGEMENT = "management"
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
+    MANAGEMENT: ("https", "http"),
 }
 """What the address of a server of one's own begins with."""
+SERVERS = tuple(SCHEMES)
+"""Servers of one's own; the last is the management of a RabbitMQ."""
+BROKER_AUTHORITY = PurePath("ca/broker.pem")
+"""The authority of a broker of one's own, below the hub."""
+_TRUSTED = "ssl_ca_certs"
 
 
 def env_file(service: str) -> PurePath:
@@ -68,6 +80,32 @@ def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
             why=f"it begins with none of {', '.join(f'{one}://' for one in schemes)}.",
         )
     return given or None
+
+
+def trusted_file(url: str) -> Path | None:
+    """Return the file of the authority that the address of a broker names; None: it names none.
+
+    Examples
+    --------
+    >>> trusted_file("amqps://me:word@mq.example.org//?ssl_ca_certs=/etc/ca.pem")
+    PosixPath('/etc/ca.pem')
+    """
+    found = parse_qs(urlsplit(url).query).get(_TRUSTED)
+    return Path(found[0]) if found else None
+
+
+def inner_broker(url: str) -> str:
+    """Return the address of a broker of one's own as services of the hub use it.
+
+    Examples
+    --------
+    >>> inner_broker("amqps://mq.example.org//?ssl_ca_certs=/etc/ca.pem&heartbeat=9")
+    'amqps://mq.example.org//?ssl_ca_certs=/run/ca/broker.pem&heartbeat=9'
+    """
+    parts = urlsplit(url)
+    inside = f"{_TRUSTED}=/run/{BROKER_AUTHORITY}"
+    query = [inside if one.startswith(f"{_TRUSTED}=") else one for one in parts.query.split("&")]
+    return parts._replace(query="&".join(query)).geturl()
 
 
 def hub_secrets(
@@ -107,16 +145,17 @@ def hub_variables(
 ) -> dict[str, dict[str, str]]:
     """Return the variables with secrets, by service; `kept` are those of before."""
     database = urls.get(DATABASE) or f"postgresql://acoupi:{passwords[DATABASE]}@{DATABASE}/acoupi"
-    broker = urls.get(BROKER) or INNER_BROKER.replace(
+    broker = inner_broker(urls.get(BROKER, "")) or INNER_BROKER.replace(
         "//", f"//{BROKER_USER}:{passwords.get(BROKER)}@"
     )
+    managed = {"ACOUPI_HUB_BROKER_MANAGEMENT": urls[MANAGEMENT]} if MANAGEMENT in urls else {}
     own = {"ACOUPI_HUB_DATABASE": database}
     bucket = {
         name: text
         for name, text in {**kept, **os.environ}.items()
         if name.startswith(BUCKET_VARIABLES) and name not in FILES_OF_THE_HOST
     }
-    served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
+    served = {INGEST: own | bucket, DISPATCH: own | managed | {"ACOUPI_HUB_BROKER": broker}}
     if choices.listen_web:
         served[WEB] = own | bucket
     if DATABASE in passwords:

@@ -13,9 +13,15 @@ from acoupi.bundles.ownership import give, host_owner
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.hub.bundle.choices import CHOICES_FILE, HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
-from acoupi.hub.bundle.secrets import hub_secrets, known_url
+from acoupi.hub.bundle.secrets import (
+    BROKER_AUTHORITY,
+    SERVERS,
+    hub_secrets,
+    known_url,
+    trusted_file,
+)
 from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST
-from acoupi.writing import RenderedFile, write_files
+from acoupi.writing import READABLE, RenderedFile, disk_error, write_files
 
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
 
@@ -52,7 +58,11 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
         If they do not go together.
     """
     before = home.read().model_dump() if home.is_set_up else {"project": home.own_project}
-    own = {"has_own_database": DATABASE not in urls, "has_own_broker": BROKER not in urls}
+    own = {
+        "has_own_database": DATABASE not in urls,
+        "has_own_broker": BROKER not in urls,
+        "knows_broker": trusted_file(urls.get(BROKER, "")) is not None,
+    }
     workers = before.get("workers", {}) | given.get("workers", {})
     wanted = {program: count for program, count in workers.items() if count}
     choices = HubChoices.model_validate(before | own | {**given, "workers": wanted})
@@ -73,7 +83,7 @@ def set_up_hub(
     given
         Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
     own_servers
-        The addresses of a database and a broker of one's own; empty: of the hub again.
+        The addresses of `SERVERS` of one's own; empty: of the hub again.
     force
         Write over files that were edited by hand.
 
@@ -83,14 +93,11 @@ def set_up_hub(
         If the folder is no hub's, or a choice is wrong; nothing is written then.
     """
     home.check()
-    urls = {
-        kind: url
-        for kind in (DATABASE, BROKER)
-        if (url := known_url(home, kind, own_servers.get(kind)))
-    }
+    urls = {kind: url for kind in SERVERS if (url := known_url(home, kind, own_servers.get(kind)))}
     choices = choose(home, given, urls)
     owner = host_owner(home.path)
     secrets = {**hub_secrets(home, choices, urls), **_certificate(home, choices)}
+    secrets |= _broker_authority(urls)
     generated, more = _rendered(home, choices, owner, secrets)
     before = Manifest.read(home.manifest_file)
     if not force:
@@ -102,7 +109,7 @@ def set_up_hub(
         CHOICES_FILE: choices.to_file(),
         PurePath(home.manifest_file.name): _manifest(generated).to_file(),
     }
-    gone = [home.secrets / f"{kind}.url" for kind in (DATABASE, BROKER) if kind not in urls]
+    gone = [home.secrets / f"{kind}.url" for kind in SERVERS if kind not in urls]
     folders = [home.path / one for one in FOLDERS]
     _write(home, files, folders, gone)
     _hand_over(home, choices, owner)
@@ -142,6 +149,17 @@ def _certificate(home: HubHome, choices: HubChoices) -> dict[PurePath, RenderedF
     return own_certificate(home.path, names - {"0.0.0.0", "[::]"})  # noqa: S104 - left out
 
 
+def _broker_authority(urls: Mapping[str, str]) -> dict[PurePath, RenderedFile]:
+    """Return a copy of the authority's file that the address of the broker names."""
+    file = trusted_file(urls.get(BROKER, ""))
+    if file is None:
+        return {}
+    try:
+        return {BROKER_AUTHORITY: RenderedFile(file.read_text(), READABLE)}
+    except OSError as error:
+        raise disk_error("read", file, error) from error
+
+
 def _manifest(generated: Mapping[PurePath, RenderedFile]) -> Manifest:
     digests = {path.as_posix(): one.digest for path, one in generated.items()}
     return Manifest(version=acoupi.__version__, target="hub", program="hub", files=digests)
@@ -167,6 +185,7 @@ def _hand_over(home: HubHome, choices: HubChoices, owner: tuple[int, int]) -> No
     """Give the services what they read and write, where root sets the hub up."""
     own = [home.path / name for name in (*FOLDERS, "tls", "tls/hub.key", "tls/hub.pem", "ca")]
     own += [home.path / "broker" / "users.acl", home.path / "ca" / "ca.pem"]
+    own.append(home.path / BROKER_AUTHORITY)
     if choices.audio and not choices.keeps_audio_in_bucket:
         own.append(Path(choices.audio))
     give([one for one in own if one.exists()], *owner)
