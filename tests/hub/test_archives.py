@@ -176,7 +176,9 @@ def test_another_program_or_other_settings_analyse_all_of_it_anew(
     write(folder / "20240701_220005.WAV", wav_bytes(1, 5))
     take_in(program=ProgramReport(program="bats", settings="{}", digest="stricter"))
 
-    orders = "SELECT j.program, count(*) FROM job j GROUP BY j.program, j.settings_row ORDER BY 1, 2"
+    orders = (
+        "SELECT j.program, count(*) FROM job j GROUP BY j.program, j.settings_row ORDER BY 1, 2"
+    )
     assert rows(hub, orders) == [("bats", 1), ("bats", 2), ("birds", 1)]
 
 
