@@ -4,6 +4,7 @@ A block is marked in the line that opens it: ``console runs`` is run; ``console 
 again and again until it prints what the page shows, or time is up; ``python runs`` is Python that
 must not fail. Commands begin with ``$``. Figures, times, ids, and the width and rules of tables may
 differ; a line ``...`` stands for any lines, and ``…`` at the end of one for the rest of it.
+What ``export`` says holds for the commands after it.
 """
 
 import os
@@ -19,6 +20,8 @@ from tests.services import eventually
 BLOCK = re.compile(r"^```(console|python) (runs|waits)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 90.0
 PIP = Path(__file__).with_name("pip_without_network.py")
+IN_CONTAINERS = ("hub.md",)
+"""Pages whose blocks need a Docker engine; `tests/docker/test_docs_hub.py` runs them."""
 NOBODY = "/home/pi"
 """The home of the user on the pages."""
 
@@ -113,6 +116,8 @@ class Console:
 
     def run(self, step: Step) -> str:
         """Run one step, and return what it printed in the words of the page."""
+        if step.text.startswith("export "):
+            return self._export(step.text)
         words = ["bash", "-c", step.text] if step.language == "console" else [sys.executable, "-"]
         done = subprocess.run(
             words, cwd=self.folder, env=self.environment, check=False, timeout=PATIENCE,
@@ -121,6 +126,13 @@ class Console:
         )  # fmt: skip
         assert step.language == "console" or not done.returncode, done.stdout
         return done.stdout.replace(str(self.folder), NOBODY)
+
+    def _export(self, command: str) -> str:
+        name = command.removeprefix("export ").partition("=")[0]
+        words = ["bash", "-c", f'{command}; printf %s "${name}"']
+        done = subprocess.run(words, env=self.environment, check=True, capture_output=True)
+        self.environment[name] = done.stdout.decode()
+        return ""
 
     def follow(self, page: str) -> int:
         """Run every step of a page; fail where something else is printed. Return how many."""

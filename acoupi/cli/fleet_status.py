@@ -70,7 +70,7 @@ DIFF_COLUMNS = {
 }  # fmt: skip
 
 
-@app.command(epilog=example("acoupi fleet status --hub postgresql://localhost/acoupi"))
+@app.command(epilog=example("acoupi fleet status --hub postgresql:///acoupi"))
 def status(
     hub: Hub = None,
     mqtt: Mqtt = None,

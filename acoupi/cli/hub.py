@@ -8,7 +8,14 @@ import typer
 
 from acoupi.cli import hub_analysis, hub_archives, hub_bundle, hub_people, hub_subscribe, hub_web
 from acoupi.cli.checks import AsJson
-from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
+from acoupi.cli.hub_options import (
+    Audio,
+    Certificate,
+    Database,
+    Key,
+    opened_database,
+    require_free,
+)
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.cli.timezones import shown_time
@@ -143,6 +150,7 @@ def serve(
         from acoupi.hub.parts import Hub
 
         store = None if audio is None else open_store(audio)
+        require_free(host, port)
         scheme = "https" if tls_certificate else "http"
         say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C ends it).")
         serve_ingest(Hub(hub, store), host, port, certificate=tls_certificate, key=tls_key)

@@ -180,6 +180,13 @@ class _Watching:
         """Say what does not answer."""
         warn(f"{error.message} Nothing is lost: it is tried again.")
 
+    def without_workers(self, program: str) -> None:
+        """Say what would begin to analyse."""
+        warn(
+            f"no worker has the program {program}: start one (acoupi help hub-analysis), "
+            "or begin again with --workers 2"
+        )
+
     def _say(self, text: str) -> None:
         if monotonic() - self._said_at >= SAID_EVERY:
             self._said_at = monotonic()

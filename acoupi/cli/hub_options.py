@@ -1,5 +1,7 @@
 """What the commands of ``acoupi hub`` share: its database, and where its sound is."""
 
+import errno
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from acoupi.errors import ConfigurationError
 if TYPE_CHECKING:
     from acoupi.hub.database import HubDatabase
 
-__all__ = ["Audio", "Certificate", "Database", "Key", "opened_database"]
+__all__ = ["Audio", "Certificate", "Database", "Key", "opened_database", "require_free"]
 
 
 def _database(context: typer.Context, url: str) -> str:
@@ -81,3 +83,26 @@ def opened_database(url: str) -> "Iterator[HubDatabase]":
         yield database
     finally:
         database.close()
+
+
+def require_free(host: str, port: int) -> None:
+    """Try whether a server can listen there, which by itself would end without three lines.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
+            raise ConfigurationError(
+                f"nothing can be served at {host}:{port}.",
+                "--port N   (another one), or end that program" if is_taken else "--host 127.0.0.1",
+                why="another program listens on that port."
+                if is_taken
+                else f"the system refuses it: {error.strerror}.",
+            ) from error

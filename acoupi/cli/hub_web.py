@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database
+from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database, require_free
 from acoupi.cli.output import example, say
 from acoupi.cli.table import single
 
@@ -60,6 +60,7 @@ def web(
         settings = {
             "host": host, "port": port, "path_prefix": path_prefix, "trusted_proxy": trusted_proxy
         }  # fmt: skip
+        require_free(host, port)
         scheme = "https" if tls_certificate else "http"
         say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C ends them).")
         place = Place(database, folder.expanduser(), name, timezone)

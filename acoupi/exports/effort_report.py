@@ -391,7 +391,7 @@ def find_deployment(store: EffortSource, text: str | None) -> data.Deployment:
         raise ConfigurationError(
             "there is no effort to report.",
             'acoupi start "Old oak"',
-            why="this sensor has had no deployment.",
+            why="there has been no deployment.",
         )
     raise ParameterError(
         text or "",

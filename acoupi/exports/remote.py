@@ -228,9 +228,12 @@ class _Hub:
                 why=f"nothing came for {_seconds_of(error):g} s.",
             ) from error
         except requests.RequestException as error:
+            is_distrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
             raise HubUnavailableError(
                 f"the hub at {self._place} cannot be reached, or ended too early.",
-                "is the address right? Is the network up?",
+                "export REQUESTS_CA_BUNDLE=FILE   (of its authority: ca/ca.pem of the hub)"
+                if is_distrusted
+                else "is the address right? Is the network up?",
                 why=f"{_root(error)}.",
             ) from error
 

@@ -179,7 +179,7 @@ class ArchiveRows:
             # What an earlier run took in is to be analysed by this program, too.
             self._program = put_program(connection, season.program)
             rows = [row for (row,) in connection.execute(_ROWS_IN, keys)]
-            order_analysis(connection, self._program, rows)
+            order_analysis(connection, self._program, rows, again=True)
             self._deployment = _stored(connection, season)
 
     def unknown(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -299,7 +299,7 @@ class ArchiveRows:
             cursor.executemany(_DATE_ANEW, moved)
             cursor.executemany(_PUT_AUDIO, [self._audio_row(one) for one in found])
         rows = [row for (row,) in connection.plain.execute(_ROWS_OF, [ids])]
-        order_analysis(connection, self._program, rows)
+        order_analysis(connection, self._program, rows, again=True)
         return len(fresh)
 
     def _report(self, one: _Found) -> RecordingReport:

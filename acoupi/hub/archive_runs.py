@@ -20,6 +20,7 @@ from acoupi.hub.archive_rows import Season, Trouble, troubles_in
 from acoupi.hub.archives import Patience, TakenIn, take_in_archive
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.local_workers import LocalWork, local_workers
+from acoupi.hub.workers import programs_without_workers
 from acoupi.reports import ProgramReport
 from acoupi.services.program_report import program_report
 from acoupi.stack.loading import load_program_class
@@ -91,6 +92,9 @@ class Watcher(Protocol):
     def unavailable(self, error: HubUnavailableError) -> None:
         """Take note of what does not answer, and is tried again."""
 
+    def without_workers(self, program: str) -> None:
+        """Take note that nobody analyses with this program at present."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -157,6 +161,10 @@ def analyse_archive(
         )
         if order.is_retried:
             patience.with_(partial(_retry, database, season))
+        if order.is_awaited and workers is None:
+            alone = patience.with_(partial(programs_without_workers, database))
+            if season.program.program in alone:
+                watcher.without_workers(season.program.program)
         while (now := patience.with_(partial(_done, database, season))).left and order.is_awaited:
             watcher.analysing(now)
             if workers is not None:

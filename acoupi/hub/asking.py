@@ -120,7 +120,8 @@ def _caller(hub: Hub, request: Request, allowed: tuple[str, ...]) -> Caller:
         raise RefusedError(401, f"this token is not valid: ask for one by {_givers(allowed)}.")
     if not caller.is_one_of(allowed):
         what = caller.scope if caller.kind == "person" else caller.kind
-        who = f"only a {' or '.join(allowed)} may ask for this"
+        a = "an" if allowed[0] == "operator" else "a"
+        who = f"only {a} {' or '.join(allowed)} may ask for this"
         raise RefusedError(403, f"{who}; {caller.name} is: {what}.")
     return caller
 

@@ -314,10 +314,13 @@ def _place(url: str) -> str:
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
+        is_of_hub = url.lower().startswith(("http://", "https://"))
         raise ConfigurationError(
             "this is not the address of a PostgreSQL database.",
-            "postgresql://acoupi@localhost/acoupi",
-            why="it is no URL of that kind, nor host=… dbname=… with a value for each.",
+            "postgresql:///acoupi",
+            why="it is where sensors and people reach a hub; this needs its database."
+            if is_of_hub
+            else "it is no URL of that kind, nor host=… dbname=… with a value for each.",
         ) from None  # libpq quotes what it cannot read, with the password
     host, port = parts.get("host", "this machine"), parts.get("port", 5432)
     return f"{parts.get('dbname', '')} at {host}:{port}"

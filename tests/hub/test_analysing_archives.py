@@ -20,7 +20,8 @@ from acoupi.cli.app import app
 from acoupi.errors import ParameterError
 from acoupi.exports.formats.camtrap_columns import schema_of
 from acoupi.hub import local_workers
-from acoupi.hub.archive_runs import program_of, zone_of
+from acoupi.hub.archive_rows import Season
+from acoupi.hub.archive_runs import Order, Watcher, analyse_archive, program_of, zone_of
 from tests.hub.recorders import RATE, song_meter, wav_bytes, write
 from tests.postgres import Postgres
 from tests.services import free_port
@@ -179,6 +180,31 @@ def test_what_waits_for_workers_is_said_and_how_to_export_it(card: Path) -> None
     assert "acoupi export csv --deployment 'Old oak' -o Old-oak" in text
     sensors = json.loads(say("hub", "sensors", "--json")[1])
     assert [one["name"] for one in sensors] == ["Old-oak"]
+
+
+class Told(Watcher):
+    """Is told that nobody works, and ends the run instead of waiting."""
+
+    def __init__(self) -> None:
+        self.alone: list[str] = []
+
+    def without_workers(self, program: str) -> None:
+        self.alone.append(program)
+
+    def sleep(self, _: float) -> None:
+        raise InterruptedError
+
+
+def test_that_no_worker_has_the_program_is_said_instead_of_waiting_in_silence(
+    url: str, card: Path
+) -> None:
+    told, program = Told(), program_of("sounds", [])
+    order = Order(str(card), Season("oak", "Old oak", program))
+
+    with pytest.raises(InterruptedError):
+        analyse_archive(url, order, told, told.sleep)
+
+    assert told.alone == ["acoupi.programs.sounds"]
 
 
 def test_settings_of_the_program_are_options_and_decide_what_is_the_same() -> None:

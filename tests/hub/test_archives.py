@@ -164,11 +164,22 @@ def test_a_second_run_reads_only_what_is_new(
     assert read == ["20240701_220005.WAV"]
     assert len(recordings(hub)) == 4
     assert rows(hub, "SELECT ended_on_us - started_on_us FROM deployment") == [(6_000_000,)]
-    other = ProgramReport(program="birds", settings="{}", digest="d")
-    take_in(program=other)
-    assert rows(hub, "SELECT program, count(*) FROM job GROUP BY 1 ORDER BY 1") == [
-        ("bats", 4), ("birds", 4),
-    ]  # fmt: skip
+
+
+def test_another_program_or_other_settings_analyse_all_of_it_anew(
+    hub: HubDatabase, folder: Path, take_in: TakeIn
+) -> None:
+    write(folder / "20240701_220000.WAV", wav_bytes(1, 0))
+    take_in()
+    for other in (("birds", "d"), ("bats", "stricter")):
+        take_in(program=ProgramReport(program=other[0], settings="{}", digest=other[1]))
+    write(folder / "20240701_220005.WAV", wav_bytes(1, 5))
+    take_in(program=ProgramReport(program="bats", settings="{}", digest="stricter"))
+
+    orders = (
+        "SELECT j.program, count(*) FROM job j GROUP BY j.program, j.settings_row ORDER BY 1, 2"
+    )
+    assert rows(hub, orders) == [("bats", 1), ("bats", 2), ("birds", 1)]
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(

@@ -14,8 +14,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from cryptography import x509
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+import acoupi
 from acoupi import data
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.engine import Answer, Engine
@@ -130,6 +132,16 @@ def test_a_second_setup_keeps_choices_passwords_and_certificate(hub: Path) -> No
     set_up(hub, {})
 
     assert {one: one.read_bytes() for one in hub.rglob("*") if one.is_file()} == kept
+
+
+def test_its_database_is_found_whatever_other_one_the_user_has_and_the_page_says_how(
+    hub: Path,
+) -> None:
+    url = HubHome(hub).host_database
+    page = (Path(acoupi.__path__[0]) / "docs" / "hub.md").read_text()
+
+    assert conninfo_to_dict(url)["port"] == "5432"
+    assert f'export ACOUPI_HUB_DATABASE="{url.replace(str(hub), "$HOME/.acoupi-hub")}"' in page
 
 
 def test_workers_are_added_and_taken_away_one_by_one(hub: Path) -> None:

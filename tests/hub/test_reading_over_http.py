@@ -28,6 +28,7 @@ from acoupi.hub.sensors import add_sensor
 from acoupi.hub.taking_in import take_in
 from tests.hubs import served
 from tests.postgres import Postgres
+from tests.services import make_authority
 from tests.stores import at, deployment, detection, output, recording
 
 OAK = deployment(name="Oak", latitude=51.54321, longitude=-0.02345, ended_on=at(3600))
@@ -230,8 +231,9 @@ def test_the_room_of_sensors_is_for_operators(reading_as: As) -> None:
     [room] = reading_as("operator").rooms()
     assert (room.sensor, room.hours_left) == ("oak-1", None)
     for role in ("reader", "reviewer"):
-        with pytest.raises(HubError, match="does not let you"):
+        with pytest.raises(HubError, match="does not let you") as refused:
             reading_as(role).rooms()
+        assert f"only an operator may ask for this; {role} is: {role}" in (refused.value.why or "")
 
 
 # People
@@ -401,6 +403,20 @@ def test_a_hub_that_is_not_there_or_silent_is_named(monkeypatch: pytest.MonkeyPa
         pytest.raises(HubUnavailableError, match="cannot be reached"),
     ):
         reader.get_models()
+
+
+def test_a_certificate_of_an_unknown_authority_is_told_with_the_way_to_know_it(
+    database: HubDatabase, url: str, tmp_path: Path
+) -> None:
+    token = add_person(database, "ana", "reader")
+    with (
+        served(url, tls=make_authority(tmp_path / "tls")) as address,
+        RemoteReader(address, token) as reader,
+        pytest.raises(HubUnavailableError) as refused,
+    ):
+        reader.get_models()
+
+    assert "REQUESTS_CA_BUNDLE" in refused.value.help
 
 
 def test_without_a_token_it_is_said_how_to_get_one() -> None:

@@ -162,7 +162,7 @@ class HubHome:
     def host_database(self) -> str:
         """The address of its database for commands of this machine; it holds no password."""
         passwords = self.secrets / "pgpass"
-        return f"postgresql:///acoupi?host={self.run}&user=acoupi&passfile={passwords}"
+        return f"postgresql:///acoupi?host={self.run}&port=5432&user=acoupi&passfile={passwords}"
 
     def read(self) -> HubChoices:
         """Return what was chosen.
