@@ -105,6 +105,13 @@ def setup(
         str | None,
         typer.Option(metavar="URL", help="Of a redis or RabbitMQ of your own; own: the hub's."),
     ] = None,
+    subscribe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Take in what sensors publish: mqtts://USER:PASSWORD@HOST/TOPIC; none: no more.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="compose at first, or kubernetes.")
     ] = None,
@@ -148,6 +155,8 @@ def setup(
         place = None if listen_web == NONE else listen_web
         given["listen_web"] = place and Listening.parse("--listen-web", place, WEB_PORT)
     urls = {"database": database_url, "broker": broker_url}
+    urls = {kind: "" if url == OWN else url for kind, url in urls.items()}
+    urls["subscribe"] = "" if subscribe == NONE else subscribe
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
     if choices.target == "kubernetes":
@@ -168,7 +177,7 @@ def _set_up(
         return set_up_hub(
             home,
             given,
-            own_servers={kind: "" if url == OWN else url for kind, url in urls.items()},
+            own_servers=urls,
             force=force,
         )
     except ModuleNotFoundError as error:

@@ -119,9 +119,9 @@ def test_a_sensor_that_only_records_has_its_detections_at_the_hub_also_after_it_
     token = hub.acoupi("hub", "add-sensor", "oak-1").stdout.strip()
     url = hub.home.read().address
     setup = ("setup", "--program", "demo", "--target", "process", *QUICK)
-    trusted = ("--sensor.hub.ca_certificate", str(hub.home.path / "ca" / "ca.pem"))
-    own = ("--sensor.hub.url", url, *trusted)
-    hub.acoupi(*setup, *own, home=home, ACOUPI_SENSOR__HUB__TOKEN=token)
+    trusted = (hub.home.path / "ca" / "ca.pem").read_text()
+    variables = {"ACOUPI_SENSOR__HUB__TOKEN": token, "ACOUPI_SENSOR__HUB__CA_CERTIFICATE": trusted}
+    hub.acoupi(*setup, "--sensor.hub.url", url, home=home, **variables)
     hub.acoupi("start", "Old oak", home=home)
     try:
         eventually(hub.detections, "a detection at the hub", DEADLINE)
