@@ -25,6 +25,8 @@ _FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage")
 """How stores say that a bucket, or a disk below it, has no more room."""
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_ASKED_FOR_KEYS = "/latest/"
+"""Where no keys are given, machines of Amazon are asked for them."""
 
 
 class S3Store:
@@ -106,10 +108,13 @@ class S3Store:
                 f"the hub has no room for more sound ({self._name}: {reason}).",
                 "make room in the bucket, or raise its quota",
             )
-        does = "refuses" if status and status[1][0] == "4" else "is in trouble"
+        does = "does not answer" if status is None else "is in trouble"
+        if status and status[1][0] == "4":
+            does = "refuses"
+        if _ASKED_FOR_KEYS in said:
+            does, reason = "cannot be asked", "there are no keys"
         return HubUnavailableError(
-            f"the store of the hub's sound {does if status else 'does not answer'} "
-            f"({self._name}{f': {reason}' if reason else ''}).",
+            f"the store of the hub's sound {does} ({self._name}{f': {reason}' if reason else ''}).",
             "check the store, and the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY and AWS_REGION",
             why=said.splitlines()[0][:300] if said else None,

@@ -18,6 +18,7 @@ from tests.hub.reporting import Hub, Sensor
 from tests.hub.stores_in_trouble import Front, Mood, in_front_of
 from tests.hub.test_sound import KILOBYTE, at_hub, files, keep
 from tests.postgres import Postgres
+from tests.services import free_port
 
 HOUR = 3600
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
@@ -215,6 +216,17 @@ def test_a_store_that_did_not_answer_is_left_alone_for_a_while(
     with pytest.raises(HubUnavailableError, match="does not answer"):
         sound.put("ab/0", b"x")
     assert store.asked == 2
+
+
+def test_keys_that_were_forgotten_are_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(HubUnavailableError, match="there are no keys") as told:
+        s3_store.S3Store("bats").sizes("ab")
+
+    assert "AWS_ACCESS_KEY_ID" in str(told.value.help)
 
 
 def test_a_bucket_that_was_deleted_is_not_taken_for_a_missing_chunk(
