@@ -92,6 +92,8 @@ class HubChoices(BaseModel):
     has_own_broker: bool = True
     knows_broker: bool = False
     """Whether it has the file of the authority of a broker that is not its own."""
+    subscribes: bool = False
+    """Whether it takes in what an MQTT broker has; the address of that is among the secrets."""
     target: Literal["compose", "kubernetes"] = "compose"
     cluster: dict[str, str] = {}
     """Of Kubernetes, by the variables of `acoupi.bundles.cluster`."""

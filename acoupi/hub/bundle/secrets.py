@@ -4,15 +4,25 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
+from acoupi.certificates import authority_text, holds_certificates
 from acoupi.commit import read_whole
+from acoupi.components.messengers.mqtt_collecting import read_address
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import HubChoices, HubHome
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB, worker_name
+from acoupi.hub.bundle.services import (
+    BROKER,
+    DATABASE,
+    DISPATCH,
+    INGEST,
+    SUBSCRIBE,
+    WEB,
+    worker_name,
+)
 from acoupi.stack.broker_users import known_password
-from acoupi.writing import PRIVATE, RenderedFile
+from acoupi.writing import PRIVATE, RenderedFile, disk_error
 
 __all__ = [
     "BROKER_AUTHORITY",
@@ -43,14 +53,20 @@ BUCKET_VARIABLES = "AWS_"
 FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
 """They mean nothing in a container."""
 MANAGEMENT = "management"
+SERVERS = (DATABASE, BROKER, MANAGEMENT, SUBSCRIBE)
+"""Kinds of servers that the hub may be told the address of; management: of a RabbitMQ."""
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
     MANAGEMENT: ("https", "http"),
 }
 """What the address of a server of one's own begins with."""
-SERVERS = tuple(SCHEMES)
-"""Servers of one's own; the last is the management of a RabbitMQ."""
+OPTIONS = {
+    DATABASE: "--database-url",
+    BROKER: "--broker-url",
+    MANAGEMENT: "--management-url",
+    SUBSCRIBE: "--subscribe",
+}
 BROKER_AUTHORITY = PurePath("ca/broker.pem")
 """The authority of a broker of one's own, below the hub."""
 _TRUSTED = "ssl_ca_certs"
@@ -72,12 +88,21 @@ def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
     kept = home.secrets / f"{kind}.url"
     if given is None:
         return read_whole(kept).strip() if kept.exists() else None
-    schemes = SCHEMES[kind]
-    if given and urlsplit(given).scheme not in schemes:
+    if given and kind == SUBSCRIBE:
+        read_address(given, OPTIONS[kind])
+        given = _with_authority(given)
+    elif given and urlsplit(given).scheme not in SCHEMES[kind]:
+        schemes = SCHEMES[kind]
         raise ConfigurationError(
             f"this is not the address of a {kind}.",
-            f"--{kind}-url {schemes[0]}://USER:PASSWORD@HOST/NAME",
+            f"{OPTIONS[kind]} {schemes[0]}://USER:PASSWORD@HOST/NAME",
             why=f"it begins with none of {', '.join(f'{one}://' for one in schemes)}.",
+        )
+    if _is_of_this_machine(urlsplit(given).hostname or ""):
+        raise ConfigurationError(
+            f"{OPTIONS[kind]} cannot name this machine like that.",
+            f"{OPTIONS[kind]} with the name or address by which other machines reach it",
+            why="in a container, localhost is the container.",
         )
     return given or None
 
@@ -106,6 +131,30 @@ def inner_broker(url: str) -> str:
     inside = f"{_TRUSTED}=/run/{BROKER_AUTHORITY}"
     query = [inside if one.startswith(f"{_TRUSTED}=") else one for one in parts.query.split("&")]
     return parts._replace(query="&".join(query)).geturl()
+
+
+def _is_of_this_machine(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _with_authority(url: str) -> str:
+    """Return the address of an MQTT broker with its authority in it, which may be in a file."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if "ca" not in query or holds_certificates(query["ca"]):
+        return url
+    file = Path(query["ca"]).expanduser()
+    try:
+        query["ca"] = authority_text(file.read_text(errors="replace"))
+    except OSError as error:
+        raise disk_error("read", file, error) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f'"{file}" cannot be the authority of the broker.',
+            f"{OPTIONS[SUBSCRIBE]} mqtts://…?ca=FILE.pem",
+            why=f"it {error}.",
+        ) from error
+    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
 
 def hub_secrets(
@@ -158,6 +207,8 @@ def hub_variables(
     served = {INGEST: own | bucket, DISPATCH: own | managed | {"ACOUPI_HUB_BROKER": broker}}
     if choices.listen_web:
         served[WEB] = own | bucket
+    if choices.subscribes:
+        served[SUBSCRIBE] = own | {"ACOUPI_HUB_MQTT": urls[SUBSCRIBE]}
     if DATABASE in passwords:
         served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
     return served

@@ -20,7 +20,7 @@ from acoupi.hub.bundle.secrets import (
     known_url,
     trusted_file,
 )
-from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST
+from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST, SUBSCRIBE
 from acoupi.writing import READABLE, RenderedFile, disk_error, write_files
 
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
@@ -61,6 +61,7 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
     own = {
         "has_own_database": DATABASE not in urls,
         "has_own_broker": BROKER not in urls,
+        "subscribes": SUBSCRIBE in urls,
         "knows_broker": trusted_file(urls.get(BROKER, "")) is not None,
     }
     workers = before.get("workers", {}) | given.get("workers", {})
@@ -83,7 +84,8 @@ def set_up_hub(
     given
         Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
     own_servers
-        The addresses of `SERVERS` of one's own; empty: of the hub again.
+        The addresses of `SERVERS` of one's own, empty: of the hub again; that of an MQTT broker
+        to subscribe at, empty: of none.
     force
         Write over files that were edited by hand.
 
