@@ -133,7 +133,7 @@ def _public(text: str) -> "Ed25519PublicKey":
     try:
         key: Ed25519PublicKey = kind.from_public_bytes(base64.b64decode(text, validate=True))
     except ValueError as error:
-        raise _no_key("public", "ACOUPI_CONFIG_KEY=…   (what acoupi fleet keys prints)") from error
+        raise _no_key("public", "what acoupi fleet keys prints after ACOUPI_CONFIG_KEY=") from error
     return key
 
 

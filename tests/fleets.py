@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.programs.templates.digests import section_digests
-from acoupi.provisioned import Fetched, Provisioned
+from acoupi.provisioned import Fetched, FromHub, Provisioned
 from acoupi.provisioning.apply import provision
+from acoupi.provisioning.over_chosen import look
 from acoupi.reports import DeploymentReport, MessageReport, RecordingReport, Report
 from acoupi.services.in_force import settings_report
-from acoupi.system import Settings
+from acoupi.system import Settings, setup_program
 from tests.clocks import Clock
 from tests.provisioning import config_of
 
-__all__ = ["FollowingSensor"]
+__all__ = ["ChosenSensor", "FollowingSensor"]
 
 DEVICE = "dev"
 
@@ -44,7 +46,7 @@ class FollowingSensor:
         self.program = "demo"
         self.deployment = data.Deployment(name=name, started_on=clock.now)
 
-    def follow(self) -> Provisioned:
+    def follow(self) -> Provisioned | FromHub:
         """Ask the hub, and put in force what it offers."""
         environ = {
             "ACOUPI_PROGRAM": self.program,
@@ -135,3 +137,24 @@ class FollowingSensor:
         self.follow()
         self.clock.advance(seconds)
         self.report(**reported)
+
+
+class ChosenSensor(FollowingSensor):
+    """The same in a home that a person set up."""
+
+    def __init__(
+        self, hub: HubDatabase, client: TestClient, name: str, home: Path, key: str, clock: Clock
+    ) -> None:
+        super().__init__(hub, client, name, home, key, clock)
+        self.set_up()
+        self.tell: Callable[[str], object] = lambda _: None
+
+    def set_up(self, *words: str, file: Path | None = None) -> None:
+        """Set it up as a person would."""
+        hub = {"url": "http://hub", "token": self.token, "name": self.name, "key": self.key}
+        options = [word for name, text in hub.items() for word in (f"--sensor.hub.{name}", text)]
+        setup_program(self.settings, self.program, [*options, *words], file=file)
+
+    def follow(self) -> FromHub:
+        """Ask the hub, and put in force what it offers."""
+        return look(self.settings, self.tell, self._fetch)

@@ -15,15 +15,13 @@ from acoupi.components.messengers.config import split_url
 from acoupi.config.documents import Document
 from acoupi.errors import ConfigurationError
 from acoupi.offers import Envelope, Offer, require_key
-from acoupi.provisioned import CACHE, Fetched, Followed
+from acoupi.provisioned import CACHE, CONFIRMED, Fetched, Followed
 from acoupi.provisioning.fetching import cache_file, load_cached, shown_url
 from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = ["KEY", "Following", "Whom", "next_look", "seconds_to_next_look", "whom_variables_say"]
 
 KEY, URL, EVERY = "ACOUPI_CONFIG_KEY", "ACOUPI_CONFIG_URL", "ACOUPI_CONFIG_EVERY"
-CONFIRMED = "confirmed.json"
-"""The last document that the hub confirmed, in ``config/``."""
 MARGIN = timedelta(seconds=15)
 """After the minutes of a document, for the answer of the hub."""
 USUAL, ON_TRIAL = 300.0, 10.0
