@@ -123,6 +123,10 @@ class FromHub(BaseModel):
     """What stood in their place, by dotted name..."""
     unset: list[str] = Field(default_factory=list)
     """...and for which of them nothing stood."""
+    image: str | None = None
+    """From which the containers run; None: the hub does not decide that."""
+    image_before: str | None = None
+    """From which they ran before the hub decided it."""
     restart_due: bool = False
     """Whether services may still run with other settings."""
     fault: Fault | None = None

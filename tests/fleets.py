@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from acoupi import data
 from acoupi.captures import CaptureReport, MicrophoneHealth
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
@@ -23,10 +23,11 @@ from acoupi.provisioning.over_chosen import look
 from acoupi.reports import DeploymentReport, MessageReport, RecordingReport, Report
 from acoupi.services.in_force import settings_report
 from acoupi.system import Settings, setup_program
+from acoupi.system.update_records import KeptImage, UpdateRecord
 from tests.clocks import Clock
 from tests.provisioning import config_of
 
-__all__ = ["ChosenSensor", "FollowingSensor"]
+__all__ = ["ChosenSensor", "FakeImages", "FollowingSensor"]
 
 DEVICE = "dev"
 
@@ -139,6 +140,40 @@ class FollowingSensor:
         self.report(**reported)
 
 
+class FakeImages:
+    """Containers that run from what they are told; some images crash."""
+
+    def __init__(self, home: Path, runs: str) -> None:
+        self.home, self.runs = home, runs
+        self.crashing: set[str] = set()
+        self.kept: list[UpdateRecord] = []
+
+    def records(self) -> list[UpdateRecord]:
+        return self.kept
+
+    def update(self, image: str, minutes: float) -> None:
+        if image == self.runs:
+            return
+        before, after = (KeptImage(name=one, id=one) for one in (self.runs, image))
+        record = UpdateRecord(
+            folder=f"{len(self.kept)}",
+            began_on=data.utc_now(),
+            before=before,
+            after=after,
+            kept_as="",
+            modes={},
+            stage="undone" if image in self.crashing else "good",
+        )
+        self.kept.insert(0, record)
+        if record.stage == "undone":
+            raise TargetError(f"the update to {image} was undone.", why=f"{minutes:g} minutes")
+        self.runs = image
+
+    def roll_back(self) -> None:
+        last = next(one for one in self.kept if one.stage != "undone")
+        last.stage, self.runs = "undone", last.before.name
+
+
 class ChosenSensor(FollowingSensor):
     """The same in a home that a person set up."""
 
@@ -147,14 +182,15 @@ class ChosenSensor(FollowingSensor):
     ) -> None:
         super().__init__(hub, client, name, home, key, clock)
         self.set_up()
-        self.tell: Callable[[str], object] = lambda _: None
+        self.tell: Callable[[str], None] = lambda _: None
+        self.images: FakeImages | None = None
 
-    def set_up(self, *words: str, file: Path | None = None) -> None:
+    def set_up(self, *words: str, target: str | None = None) -> None:
         """Set it up as a person would."""
         hub = {"url": "http://hub", "token": self.token, "name": self.name, "key": self.key}
         options = [word for name, text in hub.items() for word in (f"--sensor.hub.{name}", text)]
-        setup_program(self.settings, self.program, [*options, *words], file=file)
+        setup_program(self.settings, self.program, [*options, *words], target=target)
 
     def follow(self) -> FromHub:
         """Ask the hub, and put in force what it offers."""
-        return look(self.settings, self.tell, self._fetch)
+        return look(self.settings, self.tell, self._fetch, self.images)

@@ -25,6 +25,7 @@ from acoupi.config.presets import put_over
 from acoupi.config.sensor import dump_setting, is_about_sensor, sensor_schema, split_document
 from acoupi.errors import AcoupiError, ConfigurationError, ProgramError
 from acoupi.home import using_home
+from acoupi.offers import Offer
 from acoupi.provisioned import (
     FROM_HUB,
     MARKER,
@@ -35,6 +36,7 @@ from acoupi.provisioned import (
 )
 from acoupi.provisioning.fetching import fetch
 from acoupi.provisioning.following import Following, Whom
+from acoupi.provisioning.images import Containers, Images, run_from, went_back
 from acoupi.stack.settings import Settings
 from acoupi.system.lifecycle import set_up
 from acoupi.system.planning import SetupRequest
@@ -47,10 +49,13 @@ ACT = "acoupi fleet follow"
 CALLED = f"{SENSOR.section}.hub.url"
 PAGE = "/v1/settings"
 Fetch = Callable[[str], Fetched]
-Tell = Callable[[str], object]
+Tell = Callable[[str], None]
+NOTHING = Offer(sensor="", number=0, minutes=60, settings={})
 
 
-def look(settings: Settings, tell: Tell, fetch: Fetch | None = None) -> FromHub:
+def look(
+    settings: Settings, tell: Tell, fetch: Fetch | None = None, images: Images | None = None
+) -> FromHub:
     """Ask the hub once, and put in force what it gives; return what is in force then.
 
     Where nothing says whom to follow, what was chosen holds again.
@@ -61,20 +66,23 @@ def look(settings: Settings, tell: Tell, fetch: Fetch | None = None) -> FromHub:
         Is told what is done, in words.
     fetch
         How to get what a URL gives; None: over HTTP.
+    images
+        What can be done with the image of the sensor; None: by the engine.
 
     Raises
     ------
     AcoupiError
         If this sensor cannot follow a hub, or the hub never gave anything valid.
     """
-    return _Home(settings, tell).look(fetch)
+    return _Home(settings, tell, images).look(fetch)
 
 
 class _Home:
     """A home that a person set up."""
 
-    def __init__(self, settings: Settings, tell: Tell) -> None:
+    def __init__(self, settings: Settings, tell: Tell, images: Images | None) -> None:
         self.settings, self.tell = settings, tell
+        self.images = images or Containers(Sensor.read(settings).target, tell)
         self.config = settings.program_config_file.parent
 
     def look(self, fetch: Fetch | None) -> FromHub:
@@ -89,10 +97,13 @@ class _Home:
         fault: AcoupiError | None = following.fault
         followed = following.followed
         try:
-            after = self._with(following.used.settings, following.origin, before)
+            after = self._with(following.used, following.origin, before)
         except AcoupiError as error:
             after, fault = self._back(before, error), error
             followed = following.refused(before.followed, _words(error))
+        if fault is None and went_back(self.images, after):
+            fault = _gone_back(after)
+            followed = followed.model_copy(update={"given_up": _words(fault), "since": None})
         known = before.fault
         found = fault and Fault(
             message=fault.message, why=fault.why, help=fault.help, since=data.utc_now()
@@ -131,14 +142,22 @@ class _Home:
 
     def _without_hub(self, before: FromHub) -> FromHub:
         """Put in force again what was chosen, if a hub gives anything."""
-        after = self._with({}, f"{ACT}: no sensor.hub.key", before)
+        after = self._with(NOTHING, f"{ACT}: no sensor.hub.key", before)
         after = FromHub(target=before.target, since=after.since)
         if before != after:
             self._write(after, {})
         return after
 
-    def _with(self, given: dict[str, Any], origin: str, before: FromHub) -> FromHub:
-        """Put the settings of a hub in force, and restart the services that run."""
+    def _with(self, offer: Offer, origin: str, before: FromHub) -> FromHub:
+        """Put in force what a hub gives: settings, for which services restart, then the image."""
+        after = self._with_settings(offer.settings, origin, before)
+        if offer.image != after.image:
+            after = run_from(self.images, offer.image, offer.minutes, after)
+            after = after.model_copy(update={"since": data.utc_now()})
+            self._write(after, {})
+        return after
+
+    def _with_settings(self, given: dict[str, Any], origin: str, before: FromHub) -> FromHub:
         after = before
         if given != before.settings:
             after = self._set_up(given, origin, before)
@@ -156,7 +175,7 @@ class _Home:
         """Put in force again what was before something failed."""
         now = read_from_hub(self.config) or before
         try:
-            return self._with(before.settings, "what was in force before", now)
+            return self._with_settings(before.settings, "what was in force before", now)
         except AcoupiError as second:
             error.add_note(f"going back failed, too: {second}")
             return read_from_hub(self.config) or now
@@ -267,6 +286,14 @@ def _text(path: Path) -> str | None:
     with suppress(OSError, UnicodeDecodeError):
         return read_whole(path)
     return None
+
+
+def _gone_back(state: FromHub) -> ConfigurationError:
+    return ConfigurationError(
+        f"the image {state.image} of the hub is not what runs.",
+        "acoupi fleet unset …   (at the hub, or acoupi fleet update with another)",
+        why="somebody went back here: acoupi rollback.",
+    )
 
 
 def _words(error: AcoupiError) -> str:

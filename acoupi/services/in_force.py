@@ -51,6 +51,7 @@ def settings_report(settings: Settings, config: BaseModel | None = None) -> Sett
         variables=[one for one in sources if one.startswith("ACOUPI_") and "=" not in one],
         in_force=None if followed is None else followed.in_force,
         since=since,
+        target=from_hub.target if from_hub and followed else None,
         refused=followed.number if followed and followed.given_up else 0,
         why=(followed.given_up or "") if followed else "",
     )
