@@ -26,11 +26,14 @@ def follow(
     once: Annotated[
         bool, typer.Option("--once", help="Look once and end, as for a timer; 3: a fault.")
     ] = False,
+    every: Annotated[
+        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds from look to look.")
+    ] = 300,
 ) -> None:
     """Put in force, on this sensor, what its hub gives; go back by itself.
 
-    The hub is asked every five minutes, and every ten seconds while something is tried. It
-    needs sensor.hub.url, token, name and key; without the key, what was chosen here holds.
+    While something is tried, the hub is asked every ten seconds. It needs sensor.hub.url,
+    token, name and key; without the key, what was chosen here holds.
     """
     from acoupi.provisioning.following import seconds_to_next_look
     from acoupi.stack.pulse import ServiceLock
@@ -45,7 +48,7 @@ def follow(
                 followed = _look().followed
             except AcoupiError as error:
                 show_error(error)
-            threading.Event().wait(seconds_to_next_look(followed))
+            threading.Event().wait(seconds_to_next_look(followed, every))
 
 
 def _look() -> "FromHub":

@@ -1,33 +1,17 @@
 """`acoupi update` on a running sensor: an image that crashes, a good one, and the way back."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from acoupi.bundles.variables import choose
 from acoupi.data import EffortState, utc_now
 from acoupi.home import home_mark
 from tests.docker.bundles import QUICK, Bundle, docker
-
-CRASHES = """\
-USER 0:0
-RUN echo 'raise SystemExit("broken on purpose")' \
-    > "$(python -c 'import acoupi.system.celery as it; print(it.__path__[0])')/worker.py"
-USER 1000:1000
-"""
-
-
-def derived(image: str, name: str, lines: str) -> str:
-    """Build an image from that of the sensor and a few lines; return its name."""
-    built = f"acoupi/test-update:{name}"
-    done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", built, "-"], input=f"FROM {image}\n{lines}",
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return built
+from tests.docker.offered import CRASHES, derived, offered
+from tests.postgres import Postgres
 
 
 def images_of(bundle: Bundle) -> set[str]:
@@ -85,3 +69,45 @@ def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
     assert done.returncode == 0, done.stdout + done.stderr
     assert images_of(updated) == {before}
     updated.goes_on("it records as before")
+
+
+def test_the_hub_gives_an_image_that_crashes_a_good_one_and_that_of_before(
+    image: str, updated: Bundle, postgres: Postgres
+) -> None:
+    first, crashes, good = (
+        derived(image, f"hub-{name}", lines)
+        for name, lines in (("first", ""), ("crashes", CRASHES), ("good", "LABEL good=yes\n"))
+    )
+    with offered(updated, postgres.new_database("offered")) as sensor:
+        choose(updated.home, {"ACOUPI_IMAGE": first})
+        updated.compose("up", "-d")
+        sensor.follow()
+        updated.eventually(sensor.is_well, "the hub finds it well")
+
+        sensor.give(crashes, minutes=4)
+        done = sensor.follow()
+
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert f"the update to {crashes} was undone" in done.stderr.lower()
+        assert images_of(updated) == {id_of(first)}
+        updated.eventually(lambda: sensor.last().state == "undone", "the hub undoes it")
+        assert "broken on purpose" in sensor.last().why
+        assert "undone by the sensor oak-1" in sensor.last().why
+        assert sensor.follow().returncode == 0
+        updated.eventually(sensor.is_well, "the hub finds it well again")
+
+        sensor.give(good, minutes=8)
+        done = sensor.follow()
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        updated.eventually(lambda: sensor.last().state == "done", "the hub finds it well with it")
+        assert images_of(updated) == {id_of(good)}
+        refused = updated.acoupi("update", "--image", first)
+        assert "the hub decides" in refused.stderr
+
+        sensor.give(None, minutes=8)
+        done = sensor.follow()
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert images_of(updated) == {id_of(first)}
+        updated.goes_on("it records as before")
