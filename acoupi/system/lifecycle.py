@@ -8,7 +8,6 @@ The functions that published programs call take `Settings`; the others take the
 `Sensor` that the command line has read.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +30,15 @@ from acoupi.bundles.rendering import (
 )
 from acoupi.commit import changing, commit_files, read_whole
 from acoupi.config import Ask
-from acoupi.config.sensor import dump_setting
-from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError, ParameterError
+from acoupi.errors import AcoupiError, ConfigurationError, DeploymentError
 from acoupi.home import using_home
-from acoupi.provisioned import FROM_HUB, FromHub, read_from_hub
 from acoupi.services.program_hooks import Hook, call_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
 from acoupi.stack.web import check_reach, keys_file
 from acoupi.system.config_history import history_files
+from acoupi.system.decided import check_decided
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
@@ -91,7 +89,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
-        _check_decided(settings, plan, request)
+        check_decided(config, plan, request.beside)
         if plan.target.starts_here and not plan.target.renders_folder:
             check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
@@ -192,25 +190,6 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
             f"{find_target(before.target).stop_command}), then again",
             why=f"{', '.join(running)} still run, and setup would remove what stops them.",
         )
-
-
-def _check_decided(settings: Settings, plan: Plan, request: SetupRequest) -> None:
-    """Refuse another value of a setting that the hub decides."""
-    config = settings.program_config_file.parent
-    new = request.beside.get(config / FROM_HUB)
-    from_hub = FromHub.model_validate_json(new.text) if new else read_from_hub(config)
-    for name, value in (from_hub.decided if from_hub else {}).items():
-        try:
-            is_same = json.loads(dump_setting(plan.config, plan.sensor, name)) == value
-        except ParameterError:  # another program has none of that name
-            is_same = False
-        if not is_same:
-            raise ConfigurationError(
-                f'the hub decides "{name}".',
-                f"acoupi fleet unset … {name}   (at the hub)",
-                why=f"it gives {json.dumps(value)}; where it gives nothing, what was chosen here "
-                "holds again.",
-            )
 
 
 def setup_diff(settings: Settings, request: SetupRequest) -> list[FileDiff]:

@@ -19,12 +19,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from acoupi.bundles.images import build_image, image_name, why_build
 from acoupi.bundles.variables import choose
-from acoupi.home import home_mark
 from acoupi.system.update_records import UpdateRecord, all_records
-from tests.docker.bundles import Bundle, bundle_at, docker, environment
-from tests.docker.offered import CRASHES, Offered, derived, offered
+from tests.docker.bundles import Bundle, bundle_at, environment
+from tests.docker.offered import CRASHES, Offered, derived, no_image_left, offered
 from tests.postgres import running_postgres
 
+OWN = "acoupi/test-broken-image"
 TIMES = int(os.environ.get("ACOUPI_BENCH_TIMES", "10"))
 MINUTES = float(os.environ.get("ACOUPI_BENCH_MINUTES", "2"))
 """That the image has to prove itself: n of the goal; half of them at the sensor itself."""
@@ -41,10 +41,10 @@ def run(runs: int) -> dict[str, Any]:
         running_postgres() as postgres,
         bundle_at(Path(folder) / "home") as bundle,
         offered(bundle, postgres.new_database("image")) as sensor,
-        _no_image_left(bundle),
+        no_image_left(bundle, OWN),
     ):
-        crashes = derived(image_name(), "bench-crashes", CRASHES)
-        choose(bundle.home, {"ACOUPI_IMAGE": derived(image_name(), "bench-first", "")})
+        crashes = derived(image_name(), f"{OWN}:crashes", CRASHES)
+        choose(bundle.home, {"ACOUPI_IMAGE": derived(image_name(), f"{OWN}:first", "")})
         bundle.compose("up", "-d")
         with _following(bundle):
             _wait(sensor.is_well, "the first recordings at the hub")
@@ -113,18 +113,6 @@ def _not_running(bundle: Bundle) -> float:
     found = json.loads(answer.stdout)
     _say(f"the ledger: {found['states_s']}")
     return float(found["planned_s"] - found["recorded_s"])
-
-
-@contextmanager
-def _no_image_left(bundle: Bundle) -> Iterator[None]:
-    """Remove the images that were made for this."""
-    try:
-        yield
-    finally:
-        bundle.end()
-        for own in ("acoupi/test-update:bench-*", f"acoupi/kept:{home_mark(bundle.home)}-*"):
-            found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", own).stdout.split()
-            docker("image", "rm", *found, check=False)
 
 
 def _wait(claim: Any, what: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 
 from acoupi import data
 from acoupi.fleet.judging import Fleet
+from acoupi.home import home_mark
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.fleet_settings import Change, set_image, set_key, unset_value
 from acoupi.hub.fleet_trial import ChangeRow, advance, changes
@@ -15,7 +16,16 @@ from acoupi.offers import make_key, public_key
 from tests.docker.bundles import QUICK, Bundle, Done, docker
 from tests.hubs import served
 
-__all__ = ["CRASHES", "NAME", "Offered", "derived", "offered"]
+__all__ = [
+    "CRASHES",
+    "NAME",
+    "Offered",
+    "derived",
+    "id_of",
+    "images_of",
+    "no_image_left",
+    "offered",
+]
 
 NAME = "oak-1"
 CRASHES = """\
@@ -28,14 +38,34 @@ OFTEN = ("--messaging.heartbeat_interval", "10", "--sensor.hub.interval_seconds"
 
 
 def derived(image: str, name: str, lines: str) -> str:
-    """Build an image from that of the sensor and a few lines; return its name."""
-    built = f"acoupi/test-update:{name}"
+    """Build an image of that name from that of the sensor and a few lines; return the name."""
     done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", built, "-"], input=f"FROM {image}\n{lines}",
+        ["docker", "build", "--quiet", "--tag", name, "-"], input=f"FROM {image}\n{lines}",
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return built
+    return name
+
+
+def images_of(bundle: Bundle) -> set[str]:
+    """What the containers of the program run from."""
+    return {bundle.inspect(name)["Image"] for name in ("recording", "detection", "default")}
+
+
+def id_of(image: str) -> str:
+    return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+
+
+@contextmanager
+def no_image_left(bundle: Bundle, repository: str) -> Iterator[None]:
+    """End a bundle after a block, and remove the images that were made for it."""
+    try:
+        yield
+    finally:
+        bundle.end()
+        for own in (f"{repository}:*", f"acoupi/kept:{home_mark(bundle.home)}-*"):
+            found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", own).stdout.split()
+            docker("image", "rm", *found, check=False)
 
 
 class Offered:

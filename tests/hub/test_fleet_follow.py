@@ -19,6 +19,7 @@ from acoupi.hub.parts import Hub
 from acoupi.offers import Offer, make_key, public_key, sealed
 from acoupi.provisioned import read_from_hub
 from acoupi.services.in_force import settings_report
+from acoupi.system import page_changes
 from acoupi.system.config_history import read_history
 from tests.clocks import Clock
 from tests.fleets import ChosenSensor
@@ -108,6 +109,9 @@ def test_another_choice_is_kept_and_one_that_the_hub_decides_is_refused_by_name(
     assert f'the hub decides "{DURATION}"' in refused.output + str(refused.exception)
     with pytest.raises(AcoupiError, match="the hub decides"):
         oak.set_up("--recording.duration", "6")
+    with pytest.raises(AcoupiError) as on_the_page:
+        page_changes.apply(oak.settings, {DURATION: "6"}, "somebody")
+    assert "the hub decides" in " ".join(on_the_page.value.lines())
     assert acoupi(oak, "config", "set", "recording.interval", "20").exit_code == 0
     assert acoupi(oak, "setup", "--no-prompt").exit_code == 0
     assert (oak.duration(), config_of(oak.settings).recording.interval) == (5, 20)
