@@ -39,6 +39,6 @@ def check_decided(config: Path, plan: Plan, beside: Mapping[Path, RenderedFile])
             raise ConfigurationError(
                 f'the hub decides "{name}".',
                 f"acoupi fleet unset … {name}   (at the hub)",
-                why=f"it gives {json.dumps(value)}; where it gives nothing, what was chosen here "
-                "holds again.",
+                why=f"the hub gives {json.dumps(value)}; what was chosen here holds again when it "
+                "gives nothing.",
             )
