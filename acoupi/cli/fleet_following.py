@@ -55,6 +55,8 @@ def _look() -> "FromHub":
     from acoupi.provisioning.over_chosen import look
 
     found = look(home.settings(), lambda text: say(text[:1].upper() + text[1:] + "."))
+    if found.followed is None:
+        say("This sensor follows no hub: sensor.hub.key is not set.")
     if found.fault:
         say(f"{found.fault.text()} Try: {found.fault.help}", err=True)
     return found

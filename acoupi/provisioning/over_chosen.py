@@ -225,8 +225,9 @@ class _Home:
         return stored
 
     def _write(self, state: FromHub, others: Mapping[Path, RenderedFile]) -> None:
-        """Write what is not as it is on the disk already."""
-        files = {**others, self.config / FROM_HUB: _file(state)}
+        """Write what is not as it is on the disk already; services may read it, and no secrets."""
+        readable = {path: RenderedFile(one.text) for path, one in others.items()}
+        files = {**readable, self.config / FROM_HUB: _file(state)}
         with changing(self.config, ACT):
             new = {path: one for path, one in files.items() if _text(path) != one.text}
             if new:

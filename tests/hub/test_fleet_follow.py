@@ -17,7 +17,7 @@ from acoupi.hub.fleet_settings import Change, set_key, set_value, unset_value
 from acoupi.hub.fleet_trial import ChangeRow, advance, changes
 from acoupi.hub.parts import Hub
 from acoupi.offers import Offer, make_key, public_key, sealed
-from acoupi.provisioned import read_from_hub
+from acoupi.provisioned import CACHE, CONFIRMED, FROM_HUB, read_from_hub
 from acoupi.services.in_force import settings_report
 from acoupi.system import page_changes
 from acoupi.system.config_history import read_history
@@ -86,6 +86,8 @@ def test_what_the_hub_gives_is_in_force_until_it_goes_and_the_choice_comes_back(
 
     assert oak.duration() == 5
     by = read_history(oak.settings)[-1].by
+    kept = [oak.settings.home / "config" / name for name in (CACHE, CONFIRMED, FROM_HUB)]
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in kept)  # services read them
     assert by == "document 1 of sensor.hub.url (http://hub/v1/settings)"
     give(oak, key, "sensor.disk.enabled", "true")
     assert json.loads(acoupi(oak, "config", "get", "sensor.disk.enabled").stdout) is True
