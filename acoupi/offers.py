@@ -1,4 +1,4 @@
-"""Settings that a hub offers to its sensors: documents that the operator has signed.
+"""Settings and images that a hub offers to its sensors: documents that the operator has signed.
 
 The operator signs on a machine of their own (Ed25519, of the library ``cryptography``: the extra
 ``fleet``); the hub only hands the documents out, so that whoever takes a hub over cannot make one.
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-__all__ = ["Envelope", "Offer", "make_key", "public_key", "require_key", "sealed"]
+__all__ = ["IMAGE", "Envelope", "Offer", "make_key", "public_key", "require_key", "sealed"]
+
+
+IMAGE = r"^[a-z0-9][A-Za-z0-9_.\-/:@]*$"
+"""What the name of an image may be; no option of a command begins so."""
 
 
 class Offer(BaseModel):
-    """The settings of a sensor, as the operator signed them."""
+    """The settings of a sensor, and its image, as the operator signed them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +37,8 @@ class Offer(BaseModel):
     """How long it may be tried; then the hub must have confirmed it."""
     settings: dict[str, Any]
     """As a configuration file has them, those of the sensor in the section ``sensor``."""
+    image: str | None = Field(default=None, pattern=IMAGE)
+    """From which its containers run; None: the hub does not decide that."""
 
 
 class Envelope(BaseModel):
@@ -133,7 +139,7 @@ def _public(text: str) -> "Ed25519PublicKey":
     try:
         key: Ed25519PublicKey = kind.from_public_bytes(base64.b64decode(text, validate=True))
     except ValueError as error:
-        raise _no_key("public", "ACOUPI_CONFIG_KEY=…   (what acoupi fleet keys prints)") from error
+        raise _no_key("public", "what acoupi fleet keys prints after ACOUPI_CONFIG_KEY=") from error
     return key
 
 

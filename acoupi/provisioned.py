@@ -1,4 +1,4 @@
-"""The state of self-provisioning in a home: the configuration in force, and any fault.
+"""What a home knows of settings that come from elsewhere: what is in force, and any fault.
 
 `acoupi.provisioning` writes it; it stands here so that heartbeats can report it.
 """
@@ -6,8 +6,9 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from acoupi.clock import shown_in_utc
 from acoupi.commit import read_whole
@@ -17,19 +18,27 @@ from acoupi.home import home_dir
 
 __all__ = [
     "CACHE",
+    "CONFIRMED",
+    "FROM_HUB",
     "MARKER",
     "Fault",
     "Fetched",
     "Followed",
+    "FromHub",
     "Provisioned",
     "read_cache",
+    "read_from_hub",
     "read_provisioned",
 ]
 
 MARKER = "provisioned.json"
 """Name of its file, in ``config/``."""
+FROM_HUB = "from-hub.json"
+"""What a hub gives to a home that a person set up, in ``config/``."""
 CACHE = "fetched.json"
 """What a URL gave last, in ``config/``; private, because a configuration may hold passwords."""
+CONFIRMED = "confirmed.json"
+"""The last document that a hub confirmed, in ``config/``."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,46 @@ class Provisioned(BaseModel):
         return f"{self.fault.text()} ({self.in_force()})" if self.fault else None
 
 
+class FromHub(BaseModel):
+    """What a hub gives to a home that a person set up, over what was chosen there."""
+
+    target: str
+    """Where its services run."""
+    followed: Followed | None = None
+    """How far; None: it follows none any more."""
+    since: AwareDatetime | None = None
+    """When the services had it."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """As the document has them, which are in force..."""
+    decided: dict[str, JsonValue] = Field(default_factory=dict)
+    """...and by dotted name, as the sensor writes them."""
+    chosen: dict[str, JsonValue] = Field(default_factory=dict)
+    """What stood in their place, by dotted name..."""
+    unset: list[str] = Field(default_factory=list)
+    """...and for which of them nothing stood."""
+    image: str | None = None
+    """From which the containers run; None: the hub does not decide that."""
+    image_before: str | None = None
+    """From which they ran before the hub decided it."""
+    restart_due: bool = False
+    """Whether services may still run with other settings."""
+    fault: Fault | None = None
+    """Why the newest is not in force; None: it is."""
+
+    def trouble(self) -> str | None:
+        """Describe the fault; None if there is none."""
+        return self.fault.text() if self.fault else None
+
+
+def read_from_hub(config: Path | None = None) -> FromHub | None:
+    """Return what a hub gives to a home that a person set up; None: it never followed one.
+
+    Parameters and errors are those of `read_provisioned`.
+    """
+    path = (config or home_dir() / "config") / FROM_HUB
+    return _read(path, FromHub, f"rm {path}   (what the hub gave then stays, as if chosen here)")
+
+
 def read_provisioned(config: Path | None = None) -> Provisioned | None:
     """Return the stored state; None if the home did not set itself up.
 
@@ -111,14 +160,22 @@ def read_provisioned(config: Path | None = None) -> Provisioned | None:
         If the file is there and cannot be read: the home did set itself up.
     """
     path = (config or home_dir() / "config") / MARKER
+    remedy = "restart the service that sets the home up: it writes the file again"
+    return _read(path, Provisioned, remedy)
+
+
+State = TypeVar("State", bound=BaseModel)
+
+
+def _read(path: Path, kind: type[State], remedy: str) -> State | None:
     try:
-        return Provisioned.model_validate_json(read_whole(path))
+        return kind.model_validate_json(read_whole(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f'cannot read "{path}".',
-            "restart the service that sets the home up: it writes the file again",
+            remedy,
             why="it does not say which configuration is in force.",
         ) from error
 

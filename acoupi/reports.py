@@ -163,6 +163,8 @@ class SettingsReport(_Strict):
     sensor does not follow the hub."""
     since: AwareDatetime | None = None
     """When the settings were put in force."""
+    target: str | None = None
+    """Where its services run, if `acoupi fleet follow` says so from beside them."""
     refused: int = 0
     """Number of a document that the sensor gave up; 0: none."""
     why: str = ""

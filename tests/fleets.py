@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,22 @@ from starlette.testclient import TestClient
 
 from acoupi import data
 from acoupi.captures import CaptureReport, MicrophoneHealth
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.programs.templates.digests import section_digests
-from acoupi.provisioned import Fetched, Provisioned
+from acoupi.provisioned import Fetched, FromHub, Provisioned
 from acoupi.provisioning.apply import provision
+from acoupi.provisioning.over_chosen import look
 from acoupi.reports import DeploymentReport, MessageReport, RecordingReport, Report
 from acoupi.services.in_force import settings_report
-from acoupi.system import Settings
+from acoupi.system import Settings, setup_program
+from acoupi.system.update_records import KeptImage, UpdateRecord
 from tests.clocks import Clock
 from tests.provisioning import config_of
 
-__all__ = ["FollowingSensor"]
+__all__ = ["ChosenSensor", "FakeImages", "FollowingSensor"]
 
 DEVICE = "dev"
 
@@ -44,7 +47,7 @@ class FollowingSensor:
         self.program = "demo"
         self.deployment = data.Deployment(name=name, started_on=clock.now)
 
-    def follow(self) -> Provisioned:
+    def follow(self) -> Provisioned | FromHub:
         """Ask the hub, and put in force what it offers."""
         environ = {
             "ACOUPI_PROGRAM": self.program,
@@ -143,3 +146,59 @@ class FollowingSensor:
         self.follow()
         self.clock.advance(seconds)
         self.report(**reported)
+
+
+class FakeImages:
+    """Containers that run from what they are told; some images crash."""
+
+    def __init__(self, home: Path, runs: str) -> None:
+        self.home, self.runs = home, runs
+        self.crashing: set[str] = set()
+        self.kept: list[UpdateRecord] = []
+
+    def records(self) -> list[UpdateRecord]:
+        return self.kept
+
+    def update(self, image: str, minutes: float) -> None:
+        if image == self.runs:
+            return
+        before, after = (KeptImage(name=one, id=one) for one in (self.runs, image))
+        record = UpdateRecord(
+            folder=f"{len(self.kept)}",
+            began_on=data.utc_now(),
+            before=before,
+            after=after,
+            kept_as="",
+            modes={},
+            stage="undone" if image in self.crashing else "good",
+        )
+        self.kept.insert(0, record)
+        if record.stage == "undone":
+            raise TargetError(f"the update to {image} was undone.", why=f"{minutes:g} minutes")
+        self.runs = image
+
+    def roll_back(self) -> None:
+        last = next(one for one in self.kept if one.stage != "undone")
+        last.stage, self.runs = "undone", last.before.name
+
+
+class ChosenSensor(FollowingSensor):
+    """The same in a home that a person set up."""
+
+    def __init__(
+        self, hub: HubDatabase, client: TestClient, name: str, home: Path, key: str, clock: Clock
+    ) -> None:
+        super().__init__(hub, client, name, home, key, clock)
+        self.set_up()
+        self.tell: Callable[[str], None] = lambda _: None
+        self.images: FakeImages | None = None
+
+    def set_up(self, *words: str, target: str | None = None) -> None:
+        """Set it up as a person would."""
+        hub = {"url": "http://hub", "token": self.token, "name": self.name, "key": self.key}
+        options = [word for name, text in hub.items() for word in (f"--sensor.hub.{name}", text)]
+        setup_program(self.settings, self.program, [*options, *words], target=target)
+
+    def follow(self) -> FromHub:
+        """Ask the hub, and put in force what it offers."""
+        return look(self.settings, self.tell, self._fetch, self.images)

@@ -18,12 +18,15 @@ DEADLINE = 60.0
 
 
 @contextmanager
-def served(database: str, *, tls: Authority | None = None, **parts: Any) -> Iterator[str]:
+def served(
+    database: str, *, host: str = "127.0.0.1", tls: Authority | None = None, **parts: Any
+) -> Iterator[str]:
     """Serve a hub with this database and other parts; provide its address."""
     port = free_port()
     with closing(HubDatabase(database)) as hub:
         config = uvicorn.Config(
             make_ingest(Hub(hub, **parts)),
+            host=host,
             port=port,
             log_config=None,
             timeout_graceful_shutdown=1,
@@ -35,7 +38,7 @@ def served(database: str, *, tls: Authority | None = None, **parts: Any) -> Iter
         thread.start()
         try:
             eventually(lambda: server.started, "the start of the hub")
-            yield f"http{'s' if tls else ''}://127.0.0.1:{port}"
+            yield f"http{'s' if tls else ''}://{host}:{port}"
         finally:
             server.should_exit = True
             thread.join(DEADLINE)

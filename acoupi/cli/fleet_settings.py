@@ -1,4 +1,4 @@
-"""``acoupi fleet set``, ``group``, ``keys`` and others: settings that a hub gives to sensors."""
+"""``acoupi fleet set``, ``update``, ``keys`` and others: what a hub gives to sensors."""
 
 import dataclasses
 from pathlib import Path
@@ -131,6 +131,27 @@ def set_(
         _tell(set_value(hub, place, setting, value, _change(key, first, minutes)), as_json=as_json)
 
 
+@app.command(epilog=example("acoupi fleet update bats ghcr.io/me/sensor:1.1 --first 2"))
+def update(
+    place: Place,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="As docker pull takes it.")],
+    database: Database,
+    first: First = 1,
+    minutes: Minutes = 60,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let sensors in containers run from an image: tried, and undone, as a setting is.
+
+    Each runs acoupi update, and goes back by itself if it does not record and analyse within
+    half of the minutes. To take it back: acoupi fleet unset base|GROUP|SENSOR sensor.image
+    """
+    with opened_database(database) as hub:
+        from acoupi.hub.fleet_settings import set_image
+
+        _tell(set_image(hub, place, image, _change(key, first, minutes)), as_json=as_json)
+
+
 @app.command(epilog=example("acoupi fleet unset bats recording.duration"))
 def unset(
     place: Place,
@@ -184,7 +205,7 @@ def groups(database: Database, as_json: AsJson = False) -> None:
 
 @app.command("list", epilog=example("acoupi fleet list"))
 def list_(database: Database, as_json: AsJson = False) -> None:
-    """List the settings that the hub gives, and to whom."""
+    """List the settings and images that the hub gives, and to whom."""
     with opened_database(database) as hub, hub.reading() as connection:
         from acoupi.hub.fleet_overlays import Overlays, words_of
 

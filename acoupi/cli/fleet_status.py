@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from acoupi import data
-from acoupi.cli import fleet_settings
+from acoupi.cli import fleet_following, fleet_settings
 from acoupi.cli.checks import AsJson
 from acoupi.cli.deployment import UNHEALTHY
 from acoupi.cli.heard import no_hub
@@ -26,6 +26,7 @@ __all__ = ["app"]
 
 app = group("fleet")
 app.add_typer(fleet_settings.app)
+app.add_typer(fleet_following.app)
 
 Hub = Annotated[
     str | None,

@@ -55,6 +55,7 @@ def update(
             image, "--image and --file exclude each other.", "one of them", why="both name it."
         )
     found = _bundle("update")
+    _refuse_decided(found.settings)
     if file is not None:
         name = load(found, file)
     else:
@@ -115,6 +116,19 @@ def _bundle(command: str) -> "ComposeTarget":
         )
     found.target.echo = echo
     return found.target
+
+
+def _refuse_decided(settings: "Settings") -> None:
+    """Raise if a hub decides from which image this sensor runs."""
+    from acoupi.provisioned import read_from_hub
+
+    from_hub = read_from_hub(settings.program_config_file.parent)
+    if from_hub and from_hub.image:
+        raise TargetError(
+            "the hub decides from which image this sensor runs.",
+            "acoupi fleet update … IMAGE   (at the hub; acoupi rollback goes back here)",
+            why=f"it gives {from_hub.image}.",
+        )
 
 
 def _facts(record: "UpdateRecord") -> dict[str, object]:

@@ -35,6 +35,17 @@ class Hub(BaseModel):
     token: SecretStr | None = Field(
         default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
     )
+    name: str | None = Field(
+        default=None,
+        examples=["oak-1"],
+        description="What the hub calls this sensor; needed only where it follows the hub.",
+    )
+    key: str | None = Field(
+        default=None,
+        description="The operator's public key, which `acoupi fleet keys` prints. With it, `acoupi "
+        "fleet follow` puts the settings and images in force that the hub gives; none: it follows "
+        "nothing.",
+    )
     ca_certificate: Annotated[str, AfterValidator(_authority)] | None = Field(
         default=None,
         examples=["config/hub-ca.pem"],
@@ -59,9 +70,11 @@ class Hub(BaseModel):
 
     @model_validator(mode="after")
     def validate_token(self) -> Self:
-        """Refuse a hub without a token, which would refuse every report, and an unused file."""
+        """Refuse a hub without a token, which would refuse every report, and unused settings."""
         if self.url is not None and self.token is None:
             raise ValueError("a hub needs a token: acoupi hub add-sensor NAME prints one")
+        if self.key is not None and (self.url is None or self.name is None):
+            raise ValueError("key needs url, and name: what the hub calls this sensor")
         if self.ca_certificate and self.url and self.url.startswith("http:"):
             raise ValueError("ca_certificate needs a hub whose address begins with https:")
         return self

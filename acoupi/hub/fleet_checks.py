@@ -7,24 +7,20 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from acoupi.config.documents import Document, load_document
-from acoupi.config.names import SENSOR, nearest
+from acoupi.config.from_hub import is_about_hub, require_givable
+from acoupi.config.names import SENSOR
 from acoupi.config.sensor import (
     dump_setting,
     sensor_schema,
     set_setting,
-    setting_trees,
     split_document,
 )
-from acoupi.config.tree import ConfigTree
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 from acoupi.hub.fleet_overlays import nested
 from acoupi.hub.fleet_standing import InForce
 from acoupi.stack.loading import load_program_class
 
 __all__ = ["Schema", "schema_of", "value_of"]
-
-OWN = f"{SENSOR.section}.hub"
-"""How a sensor reaches its hub: without it, nothing could be taken back."""
 
 
 class Schema(NamedTuple):
@@ -58,36 +54,25 @@ class Schema(NamedTuple):
 
     def _require_settable(self, names: Iterable[str]) -> None:
         assert self.model is not None
-        nodes = {one.name: one for tree in setting_trees(self.model) for one in tree.walk()}
-        for name in names:
-            self._require_one(name, nodes)
-
-    def _require_one(self, name: str, nodes: Mapping[str, ConfigTree]) -> None:
-        node = nodes.get(name)
-        if node is None:
-            better = nearest(name, list(nodes))
-            raise _refused(name, f"{self._whose()} has no such setting", better)
-        if _is_own(name):
-            raise _refused(name, "without its hub, a sensor could not take anything back")
-        if node.is_secret:
-            raise _refused(name, "it is a secret, which does not pass through the hub")
-        if node.is_section:
-            raise _refused(name, "it is several settings: set them one by one")
-        if node.variable in self.sensor.variables:
-            raise _refused(name, f"the variable {node.variable} of that sensor decides it")
+        whose = f"{self.sensor.sensor}, with the program {self.sensor.program},"
+        for node in require_givable(names, self.model, whose):
+            if node.variable in self.sensor.variables:
+                raise ParameterError(
+                    node.name,
+                    f'"{node.name}" cannot be set from the hub.',
+                    "acoupi help settings",
+                    why=f"the variable {node.variable} of that sensor decides it.",
+                )
 
     def _base(self) -> dict[str, Any]:
         """Return what the sensor said it has, as far as that is valid here; secrets are not."""
         assert self.model is not None
-        said = {name: one for name, one in self.sensor.values.items() if not _is_own(name)}
+        said = {name: one for name, one in self.sensor.values.items() if not is_about_hub(name)}
         try:
             _loaded(self.model, said)
         except AcoupiError:
             return {}
         return said
-
-    def _whose(self) -> str:
-        return f"{self.sensor.sensor}, with the program {self.sensor.program},"
 
     def parsed(self, name: str, text: str) -> Any:
         """Return the value of a setting that a text means.
@@ -131,12 +116,3 @@ def _loaded(model: type[BaseModel], settings: Mapping[str, Any]) -> tuple[BaseMo
     schema = sensor_schema()
     sensor = schema() if about is None else load_document(about, schema, names=SENSOR)
     return load_document(own, model), sensor
-
-
-def _is_own(name: str) -> bool:
-    return name == OWN or name.startswith(f"{OWN}.")
-
-
-def _refused(name: str, why: str, better: str | None = None) -> ParameterError:
-    remedy = f"acoupi fleet set … {better} …" if better else "acoupi help settings"
-    return ParameterError(name, f'"{name}" cannot be set from the hub.', remedy, why=f"{why}.")

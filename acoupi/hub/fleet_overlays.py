@@ -1,4 +1,4 @@
-"""The settings that a hub gives to sensors: to all, to those of a group, to one; the last wins."""
+"""What a hub gives to sensors: to all, to those of a group, to one; the last wins."""
 
 import json
 from typing import Any, NamedTuple
@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 from acoupi.errors import ParameterError
 from acoupi.hub.database import Connection
 
-__all__ = ["BASE", "Overlays", "nested", "place_of"]
+__all__ = ["BASE", "IMAGE", "Overlays", "nested", "place_of"]
 
 BASE = "base"
+IMAGE = "sensor.image"
+"""Stands among the settings, and is none: the image from which containers run."""
 
 
 class Overlays(NamedTuple):
@@ -49,7 +51,7 @@ class Overlays(NamedTuple):
             )
 
     def of(self, sensor: str) -> dict[str, Any]:
-        """Return the settings of a sensor, by dotted name."""
+        """Return the settings of a sensor, by dotted name, and `IMAGE`."""
         places = [BASE, f"group/{self.groups.get(sensor)}", f"sensor/{sensor}"]
         return {
             name: value for place in places for name, value in self.settings.get(place, {}).items()

@@ -15,6 +15,7 @@ FLEET_TABLES: tuple[str, ...] = (
         variables TEXT NOT NULL,                 -- JSON: names of those that hold a setting
         number BIGINT,                           -- of the document in force; null: it follows none
         since_us BIGINT,                         -- by the sensor's clock
+        target TEXT,                             -- if it is followed beside its services
         refused BIGINT NOT NULL,
         why TEXT NOT NULL,
         reported_on_us BIGINT NOT NULL           -- when the hub first heard of this document

@@ -1,7 +1,8 @@
-"""Changing the settings of sensors from their hub: checked for all, offered to some first."""
+"""Changing settings and images of sensors from a hub: checked for all, offered to some first."""
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,13 +12,16 @@ from acoupi.errors import ConfigurationError, HubError, ParameterError
 from acoupi.fleet.judging import Fleet
 from acoupi.hub.database import Connection, HubDatabase
 from acoupi.hub.fleet_checks import Schema, schema_of, value_of
-from acoupi.hub.fleet_overlays import BASE, Overlays, nested, place_of, words_of
+from acoupi.hub.fleet_overlays import BASE, IMAGE, Overlays, nested, place_of, words_of
 from acoupi.hub.fleet_standing import InForce, get_standings
 from acoupi.hub.heartbeats import put_reported
+from acoupi.offers import IMAGE as OF_IMAGES
 from acoupi.offers import Envelope, Offer, public_key, sealed
 
-__all__ = ["Change", "hub_key", "set_group", "set_key", "set_value", "unset_value"]
+__all__ = ["Change", "hub_key", "set_group", "set_image", "set_key", "set_value", "unset_value"]
 
+CONTAINERS = "compose"
+"""The target of sensors that can get an image from a hub."""
 LOOKED_AT = 20
 """Heartbeats and alarms of a sensor by which it is judged."""
 
@@ -85,6 +89,13 @@ def set_value(database: HubDatabase, name: str, setting: str, text: str, change:
         If there is no such group, sensor or setting, one of the sensors cannot have it, nobody
         could judge it, another change is being tried, or the key is not that of the hub.
     """
+    if setting == IMAGE:
+        raise ParameterError(
+            setting,
+            f'"{IMAGE}" is not a setting.',
+            f"acoupi fleet update {name} {text}",
+            why="it is the image from which the containers of a sensor run.",
+        )
 
     def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
         place = place_of(name, overlays, [one.sensor for one in sensors])
@@ -94,6 +105,47 @@ def set_value(database: HubDatabase, name: str, setting: str, text: str, change:
         return overlays.with_value(place, setting, value), what
 
     return _change(database, changed, change)
+
+
+def set_image(database: HubDatabase, name: str, image: str, change: Change) -> Offered:
+    """Let all sensors ("base"), those of a group, or one, run from an image; see `set_value`.
+
+    Raises
+    ------
+    AcoupiError
+        If one of them cannot: only those in containers that a person set up get it from a hub.
+    """
+    if not re.fullmatch(OF_IMAGES, image):
+        raise ParameterError(
+            image,
+            f'"{image}" cannot be the name of an image.',
+            "acoupi fleet update base ghcr.io/me/sensor@sha256:…",
+            why="it is as docker pull takes it.",
+        )
+
+    def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
+        place = place_of(name, overlays, [one.sensor for one in sensors])
+        for one in _at(place, overlays, sensors):
+            _require_containers(one)
+        return overlays.with_value(place, IMAGE, image), f"the image {image} for {words_of(place)}"
+
+    return _change(database, changed, change)
+
+
+def _require_containers(sensor: InForce) -> None:
+    """Raise unless a hub can let a sensor run from another image."""
+    if sensor.target == CONTAINERS:
+        return
+    why, remedy = "it does not follow this hub, as far as it said", "acoupi fleet follow   (there)"
+    if sensor.target is not None:
+        why = f'it runs on the target "{sensor.target}", from the installed package'
+        remedy = "acoupi help moving-and-updating"
+    elif sensor.number is not None:
+        why = "it sets itself up from variables, and has its image from where it is run"
+        remedy = "a release of balena, or the image in Kubernetes or Compose, where it is run"
+    raise ConfigurationError(
+        f"the sensor {sensor.sensor} cannot get an image from the hub.", remedy, why=f"{why}."
+    )
 
 
 def unset_value(database: HubDatabase, name: str, setting: str, change: Change) -> Offered:
@@ -145,22 +197,20 @@ def _change(database: HubDatabase, changed: Changed, change: Change) -> Offered:
         sensors = get_standings(connection)
         before = Overlays.read(connection)
         after, what = changed(before, sensors)
-        wanted = {one.sensor: after.of(one.sensor) for one in sensors}
+        wanted = {one.sensor: _Wanted.of(after, one) for one in sensors}
         concerned = [
-            one
-            for one in sensors
-            if _newest(connection, one, HAD).settings != nested(wanted[one.sensor])
+            one for one in sensors if not wanted[one.sensor].is_in(_newest(connection, one, HAD))
         ]
         schemas = [schema_of(one) for one in concerned]
         for schema in schemas:
-            schema.check(wanted[schema.sensor.sensor])
+            schema.check(wanted[schema.sensor.sensor].settings)
         after.write(connection)
         if not concerned:
             return Offered([], [], [])
         first = _first(connection, concerned, well, change)
         row = _put_change(connection, what, before, change)
         for one in concerned:
-            values = _signed(connection, one, nested(wanted[one.sensor]), change)
+            values = _signed(connection, one, wanted[one.sensor], change)
             is_first = one.sensor in first
             values |= {
                 "change": row,
@@ -176,6 +226,23 @@ def _change(database: HubDatabase, changed: Changed, change: Change) -> Offered:
         [name for name in names if name not in first],
         [note for one in schemas for note in _notes(one)],
     )
+
+
+class _Wanted(NamedTuple):
+    """What a sensor is to have."""
+
+    settings: dict[str, Any]
+    """By dotted name."""
+    image: str | None
+
+    @classmethod
+    def of(cls, overlays: Overlays, sensor: InForce) -> "_Wanted":
+        settings = overlays.of(sensor.sensor)
+        image = settings.pop(IMAGE, None)
+        return cls(settings, image if sensor.target == CONTAINERS else None)
+
+    def is_in(self, offer: Offer) -> bool:
+        return (nested(self.settings), self.image) == (offer.settings, offer.image)
 
 
 def _notes(one: Schema) -> Iterator[str]:
@@ -300,17 +367,24 @@ _PUT = """
 
 
 def _signed(
-    connection: Connection, sensor: InForce, settings: dict[str, Any], change: Change
+    connection: Connection, sensor: InForce, wanted: _Wanted, change: Change
 ) -> dict[str, Any]:
     """Sign what a sensor is to have, and what it is to have again if that is undone."""
     number = _next_number(connection, sensor)
     good = _newest(connection, sensor, GOOD)
 
-    def offer(number: int, settings: dict[str, Any]) -> Envelope:
-        made = Offer(sensor=sensor.sensor, number=number, minutes=change.minutes, settings=settings)
+    def offer(number: int, settings: dict[str, Any], image: str | None) -> Envelope:
+        made = Offer(
+            sensor=sensor.sensor,
+            number=number,
+            minutes=change.minutes,
+            settings=settings,
+            image=image,
+        )
         return sealed(change.private, made)
 
-    new, undo = offer(number, settings), offer(number + 1, good.settings)
+    new = offer(number, nested(wanted.settings), wanted.image)
+    undo = offer(number + 1, good.settings, good.image)
     return {
         "sensor": sensor.row,
         "number": number,

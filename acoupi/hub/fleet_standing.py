@@ -15,15 +15,15 @@ __all__ = ["InForce", "get_standings", "get_values", "put_settings"]
 _PUT = """
     INSERT INTO settings_in_force AS known (
         sensor_row, program, version, configuration, sections, settings, variables, number,
-        since_us, refused, why, reported_on_us
+        since_us, target, refused, why, reported_on_us
     ) VALUES (
         :sensor, :program, :version, :configuration, :sections, :values, :variables, :number,
-        :since, :refused, :why, :now
+        :since, :target, :refused, :why, :now
     ) ON CONFLICT (sensor_row) DO UPDATE SET
         program = excluded.program, version = excluded.version,
         configuration = excluded.configuration, sections = excluded.sections,
         settings = excluded.settings, variables = excluded.variables, number = excluded.number,
-        since_us = excluded.since_us,
+        since_us = excluded.since_us, target = excluded.target,
         refused = excluded.refused, why = excluded.why,
         reported_on_us = CASE WHEN known.number IS NOT DISTINCT FROM excluded.number
             THEN known.reported_on_us ELSE excluded.reported_on_us END
@@ -31,7 +31,7 @@ _PUT = """
 
 _STANDINGS = """
     SELECT s.row, s.id, f.program, f.version, f.settings, f.variables, f.number, f.since_us,
-        f.refused, f.why, f.reported_on_us
+        f.target, f.refused, f.why, f.reported_on_us
     FROM sensor s LEFT JOIN settings_in_force f ON f.sensor_row = s.row
     WHERE s.token_sha256 IS NOT NULL AND (:rows::bigint[] IS NULL OR s.row = ANY(:rows))
     ORDER BY s.id
@@ -52,6 +52,8 @@ class InForce:
     """Of the document in force; 0: of none yet; None: it did not say that it follows the hub."""
     since: datetime | None
     """When the settings were put in force, by the sensor's clock."""
+    target: str | None
+    """Where its services run, if it is followed beside them; None: it is not."""
     refused: int
     why: str
     reported_on: datetime | None
@@ -70,6 +72,7 @@ def put_settings(connection: Connection, sensor_row: int, report: SettingsReport
         "variables": json.dumps(list(report.variables)),
         "number": report.in_force,
         "since": report.since and to_microseconds(report.since),
+        "target": report.target,
         "refused": report.refused,
         "why": report.why,
         "now": to_microseconds(data.utc_now()),
@@ -89,7 +92,8 @@ def get_values(database: HubDatabase) -> dict[str, dict[str, Any]]:
 
 
 def _in_force(row: tuple[Any, ...]) -> InForce:
-    number, name, program, version, values, variables, document, since, refused, why, on = row
+    number, name, program, version, values, variables, document, *rest = row
+    since, target, refused, why, on = rest
     return InForce(
         row=number,
         sensor=name,
@@ -99,6 +103,7 @@ def _in_force(row: tuple[Any, ...]) -> InForce:
         variables=json.loads(variables or "[]"),
         number=document,
         since=since and from_microseconds(since),
+        target=target,
         refused=refused or 0,
         why=why or "",
         reported_on=on and from_microseconds(on),

@@ -25,10 +25,10 @@ SWITCH = timedelta(seconds=5)
 """What began so soon after the switch may have been recorded with the settings of before."""
 
 _OPEN = """
-    SELECT d.sensor_row, d.number, d.change_row, d.is_first, d.was_well, d.offered_on_us,
-        c.minutes, c.state
+    SELECT d.sensor_row, d.number, d.change_row, d.is_first, d.was_well, d.state = 'good',
+        d.offered_on_us, c.minutes
     FROM fleet_document d JOIN fleet_change c ON c.row = d.change_row
-    WHERE d.state = 'offered' AND d.number = (
+    WHERE (d.state = 'offered' OR d.state = 'good' AND c.state IN ('first', 'all')) AND d.number = (
         SELECT max(o.number) FROM fleet_document o
         WHERE o.sensor_row = d.sensor_row AND o.state <> 'waiting'
     )
@@ -37,17 +37,17 @@ _OPEN = """
 
 
 class _Document(NamedTuple):
-    """A document that a sensor is offered, and that is neither good nor undone."""
+    """A document that a sensor is offered and that is neither good nor undone, or..."""
 
     sensor_row: int
     number: int
     change: int
     is_first: bool
     was_well: bool
+    is_good: bool
+    """...that is good, while others still try the same."""
     offered_on_us: int
     minutes: float
-    state: str
-    """Of its change."""
 
 
 def advance(database: HubDatabase, now: datetime) -> None:
@@ -59,7 +59,9 @@ def advance(database: HubDatabase, now: datetime) -> None:
         If the database does not answer.
     """
     with database.writing() as connection:
-        has = {one.sensor: one.number == of.number for of, one in _open(connection)}
+        has = {
+            one.sensor: one.number == of.number and not of.is_good for of, one in _open(connection)
+        }
     if not has:
         return
     fleet = Fleet(now, judges_effort=False)
@@ -73,7 +75,7 @@ def advance(database: HubDatabase, now: datetime) -> None:
 
 
 def _open(connection: Connection) -> list[tuple[_Document, InForce]]:
-    """Return what is neither good nor undone, with what each sensor said of its settings."""
+    """Return what may still be undone, with what each sensor said of its settings."""
     documents = [_Document(*found) for found in connection.execute(_OPEN)]
     rows = [one.sensor_row for one in documents]
     sensors = {one.row: one for one in get_standings(connection, rows)}
@@ -107,6 +109,8 @@ def _verdict(
     """Return who says whether a sensor does well with a document, and what they say."""
     if sensor.refused == document.number:
         return f"the sensor {sensor.sensor}", Verdict(False, sensor.why)
+    if document.is_good:
+        return "the hub", Verdict(True, "")
     patience = timedelta(minutes=document.minutes)
     if sensor.number != document.number or sensor.since is None or sensor.reported_on is None:
         is_late = now > from_microseconds(document.offered_on_us) + patience

@@ -42,7 +42,13 @@ def shown_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
+def fetch(
+    url: str,
+    patience: float = FETCH_PATIENCE,
+    *,
+    called: str = VARIABLE,
+    ca: Path | None = None,
+) -> Fetched:
     """Return what a URL gives.
 
     Parameters
@@ -53,6 +59,11 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
         of what it must return.
     patience
         Seconds for all of it: looking up the name, the connection, every byte.
+    called
+        What the address is called where it is set.
+    ca
+        PEM file of the authority that signed the certificate of the server; None: those that
+        this system trusts.
 
     Raises
     ------
@@ -64,32 +75,37 @@ def fetch(url: str, patience: float = FETCH_PATIENCE) -> Fetched:
         plain, user, password = split_url(url)
     except ValueError as error:
         raise ConfigurationError(
-            f"{VARIABLE} is not the address of a configuration.",
-            f"{VARIABLE}=https://example.org/sensor.yaml",
+            f"{called} is not the address of a configuration.",
+            f"{called}=https://example.org/sensor.yaml",
             why="it must begin with http:// or https:// and name a host.",
         ) from error
-    if not plain.isascii() or re.search(r"[\x00-\x20]", plain):
-        raise _failed(url, "it has a character that no address has; a space is written %20")
-    plain, digest = _wanted_digest(url, plain)
-    with DeadlineSession() as session:
-        try:
+    try:
+        plain, digest = _wanted_digest(_sound(plain))
+        with DeadlineSession() as session:
+            session.verify = str(ca) if ca else True
             return session.within(
                 patience, lambda: _get(session, plain, _login(user, password), digest)
             )
-        except DeadlineError as error:
-            raise _failed(url, f"no complete answer came within {patience:.0f} s") from error
-        except Exception as error:
-            raise _failed(url, _reason(error)) from error
+    except DeadlineError as error:
+        raise _failed(url, f"no complete answer came within {patience:.0f} s", called) from error
+    except Exception as error:
+        raise _failed(url, _reason(error), called) from error
 
 
-def _wanted_digest(url: str, plain: str) -> tuple[str, str | None]:
+def _sound(plain: str) -> str:
+    if not plain.isascii() or re.search(r"[\x00-\x20]", plain):
+        raise ValueError("it has a character that no address has; a space is written %20")
+    return plain
+
+
+def _wanted_digest(plain: str) -> tuple[str, str | None]:
     """Return an address without the digest behind it, and the digest."""
     plain, _, fragment = plain.partition("#")
     if not fragment:
         return plain, None
     digest = fragment.removeprefix("sha256=").lower()
     if digest == fragment.lower() or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise _failed(url, "what follows # must be sha256= and 64 hexadecimal digits")
+        raise ValueError("what follows # must be sha256= and 64 hexadecimal digits")
     return plain, digest
 
 
@@ -181,9 +197,9 @@ def _reason(error: BaseException) -> str:
     return getattr(root, "strerror", None) or str(root)
 
 
-def _failed(url: str, reason: str) -> ConfigurationError:
+def _failed(url: str, reason: str, called: str) -> ConfigurationError:
     return ConfigurationError(
-        f"cannot fetch the configuration from {VARIABLE} ({shown_url(url)}).",
+        f"cannot fetch the configuration from {called} ({shown_url(url)}).",
         f"curl -I {shown_url(url)}   (it is tried again)",
         why=f"{reason}.",
     )

@@ -15,20 +15,32 @@ from acoupi.components.messengers.config import split_url
 from acoupi.config.documents import Document
 from acoupi.errors import ConfigurationError
 from acoupi.offers import Envelope, Offer, require_key
-from acoupi.provisioned import CACHE, Fetched, Followed
+from acoupi.provisioned import CACHE, CONFIRMED, Fetched, Followed
 from acoupi.provisioning.fetching import cache_file, load_cached, shown_url
 from acoupi.writing import PRIVATE, RenderedFile
 
-__all__ = ["KEY", "Following", "next_look"]
+__all__ = ["KEY", "Following", "Whom", "next_look", "seconds_to_next_look", "whom_variables_say"]
 
 KEY, URL, EVERY = "ACOUPI_CONFIG_KEY", "ACOUPI_CONFIG_URL", "ACOUPI_CONFIG_EVERY"
-CONFIRMED = "confirmed.json"
-"""The last document that the hub confirmed, in ``config/``."""
 MARGIN = timedelta(seconds=15)
 """After the minutes of a document, for the answer of the hub."""
 USUAL, ON_TRIAL = 300.0, 10.0
 """Seconds from one look at the hub to the next; on trial, no more than the second."""
 NOTHING = Envelope(document="", signature="", confirmed=True)
+
+
+@dataclass(frozen=True)
+class Whom:
+    """What a sensor must know to follow a hub."""
+
+    key: str
+    """The public one of the operator."""
+    url: str
+    """With the name of the sensor and its token as login."""
+    sensor: str
+    """What the hub calls this one."""
+    called: str
+    """What the address is called where it is set."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,12 @@ class Following:
     used: Offer
     followed: Followed
     fault: ConfigurationError | None
-    url: str
+    whom: Whom
 
     @classmethod
     def read(
         cls,
-        given: Mapping[str, str],
+        whom: Whom,
         config: Path,
         fetch: Callable[[str], Fetched],
         before: Followed | None,
@@ -55,39 +67,43 @@ class Following:
         Raises
         ------
         ConfigurationError
-            If the variables do not say whom to follow, or the hub never gave anything valid.
+            If the key is none, or the hub never gave anything valid.
         """
         before = before or Followed()
-        key, url, sensor = _whom(given)
+        require_key(whom.key)
         fault: ConfigurationError | None = None
         try:
-            envelope = _valid(fetch(url).text, key, sensor, before)
+            envelope = _valid(fetch(whom.url).text, whom, before)
         except ConfigurationError as error:
-            kept = _kept(config, url)
+            kept = _kept(config, whom.url)
             if kept is None:
                 raise
             envelope, fault = kept, error
-        offer = envelope.opened(key, sensor)
+        offer = envelope.opened(whom.key, whom.sensor)
         followed = _on(before, offer, envelope)
         if followed.given_up is not None:
             fault = _given_up(followed)
-            offer = _confirmed(config).opened(key, sensor)
+            offer = _confirmed(config).opened(whom.key, whom.sensor)
         return cls(
-            envelope, offer, followed.model_copy(update={"in_force": offer.number}), fault, url
+            envelope, offer, followed.model_copy(update={"in_force": offer.number}), fault, whom
         )
 
     @property
     def document(self) -> Document:
         """The configuration that is to be in force."""
-        origin = f"document {self.used.number} of {URL} ({shown_url(self.url)})"
-        return Document(json.dumps(self.used.settings), ".json", origin)
+        return Document(json.dumps(self.used.settings), ".json", self.origin)
+
+    @property
+    def origin(self) -> str:
+        """What is in force, in words."""
+        return f"document {self.used.number} of {self.whom.called} ({shown_url(self.whom.url)})"
 
     def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
         """Return the files that keep what is followed."""
         if self.fault is not None:
             return {}
         text = self.envelope.model_dump_json()
-        files = {config / CACHE: cache_file(self.url, Fetched(text, ".json"))}
+        files = {config / CACHE: cache_file(self.whom.url, Fetched(text, ".json"))}
         if self.envelope.confirmed:
             files[config / CONFIRMED] = RenderedFile(text, PRIVATE)
         return files
@@ -102,10 +118,15 @@ class Following:
         )
 
 
-def _whom(given: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return the key, the address of the hub, and what it calls this sensor."""
+def whom_variables_say(given: Mapping[str, str]) -> Whom:
+    """Return whom a home follows that sets itself up.
+
+    Raises
+    ------
+    ConfigurationError
+        If the variables do not say it.
+    """
     key, url = given[KEY], given.get(URL, "")
-    require_key(key)
     try:
         sensor = split_url(url)[1]
     except ValueError:
@@ -116,18 +137,19 @@ def _whom(given: Mapping[str, str]) -> tuple[str, str, str]:
             f"{URL}=https://oak-1:TOKEN@hub.example.org/v1/settings",
             why="it must hold the name of the sensor at the hub, and its token.",
         )
-    return key, url, sensor
+    return Whom(key, url, sensor, called=URL)
 
 
-def _valid(text: str, key: str, sensor: str, before: Followed) -> Envelope:
+def _valid(text: str, whom: Whom, before: Followed) -> Envelope:
     """Return what the hub sent; raises if it is not signed, or older than what came before."""
     try:
         envelope = Envelope.model_validate_json(text)
     except ValidationError as error:
-        raise _refused("what came is not signed") from error
-    offer = envelope.opened(key, sensor)
+        raise _refused(whom, "what came is not signed") from error
+    offer = envelope.opened(whom.key, whom.sensor)
     if offer.number < before.number:
-        raise _refused(f"it is document {offer.number}, and document {before.number} came before")
+        late = f"it is document {offer.number}, and document {before.number} came before"
+        raise _refused(whom, late)
     return envelope
 
 
@@ -142,9 +164,11 @@ def _kept(config: Path, url: str) -> Envelope | None:
         return None
 
 
-def _refused(why: str) -> ConfigurationError:
+def _refused(whom: Whom, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"what {URL} gives is refused.", "acoupi fleet set --status   (at the hub)", why=f"{why}."
+        f"what {whom.called} gives is refused.",
+        "acoupi fleet set --status   (at the hub)",
+        why=f"{why}.",
     )
 
 
@@ -187,6 +211,10 @@ def next_look(environ: Mapping[str, str], followed: Followed | None) -> float:
     """Return the seconds until a hub is to be asked again; endless where there is none."""
     if not environ.get(KEY):
         return float("inf")
-    every = float(environ.get(EVERY) or USUAL)
+    return seconds_to_next_look(followed, float(environ.get(EVERY) or USUAL))
+
+
+def seconds_to_next_look(followed: Followed | None, every: float = USUAL) -> float:
+    """Return the seconds until a hub is to be asked again; soon while something is tried."""
     is_on_trial = followed is not None and followed.since is not None and not followed.given_up
     return min(every, ON_TRIAL) if is_on_trial else every

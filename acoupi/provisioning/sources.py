@@ -18,7 +18,7 @@ from acoupi.provisioning.fetching import (
     load_cached,
     shown_url,
 )
-from acoupi.provisioning.following import KEY, Following
+from acoupi.provisioning.following import KEY, Following, whom_variables_say
 from acoupi.services.provisioned_home import wrong_variables
 from acoupi.stack.settings import Settings
 from acoupi.stack.variables import check_known, is_source
@@ -126,7 +126,9 @@ def read_sources(
             f"remove one of the two variables, {FILE} or {URL}",
             why="both give the configuration, and only one of them can.",
         )
-    following = Following.read(given, config, fetch, followed) if KEY in given else None
+    following = None
+    if KEY in given:
+        following = Following.read(whom_variables_say(given), config, fetch, followed)
     if following is None:
         document, fault = _document(given, config, fetch)
     else:

@@ -12,7 +12,7 @@ from acoupi.config.documents import Document
 from acoupi.config.names import SENSOR
 from acoupi.config.secrets import REFERENCE
 from acoupi.programs.templates.digests import section_digests, settings_digest
-from acoupi.provisioned import read_provisioned
+from acoupi.provisioned import read_from_hub, read_provisioned
 from acoupi.reports import SettingsReport
 from acoupi.stack.settings import Settings
 
@@ -34,8 +34,13 @@ def settings_report(settings: Settings, config: BaseModel | None = None) -> Sett
     """
     program = _leaves(_parsed(settings.program_config_file))
     sensor = _leaves(_parsed(settings.sensor_config_file), f"{SENSOR.section}.")
-    provisioned = read_provisioned(settings.program_config_file.parent)
-    followed = None if provisioned is None else provisioned.followed
+    folder = settings.program_config_file.parent
+    provisioned, from_hub = read_provisioned(folder), read_from_hub(folder)
+    followed = since = None
+    if provisioned is not None:
+        followed, since = provisioned.followed, provisioned.provisioned_on
+    elif from_hub is not None:
+        followed, since = from_hub.followed, from_hub.since
     sources = [] if provisioned is None else provisioned.sources
     return SettingsReport(
         program=read_whole(settings.program_name_file).strip(),
@@ -45,7 +50,8 @@ def settings_report(settings: Settings, config: BaseModel | None = None) -> Sett
         values=dict([*program, *sensor]),
         variables=[one for one in sources if one.startswith("ACOUPI_") and "=" not in one],
         in_force=None if followed is None else followed.in_force,
-        since=None if provisioned is None else provisioned.provisioned_on,
+        since=since,
+        target=from_hub.target if from_hub and followed else None,
         refused=followed.number if followed and followed.given_up else 0,
         why=(followed.given_up or "") if followed else "",
     )

@@ -21,7 +21,7 @@ from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed
 from acoupi.devices import read_device_file
 from acoupi.errors import AcoupiError
-from acoupi.provisioned import read_cache, read_provisioned
+from acoupi.provisioned import read_cache, read_from_hub, read_provisioned
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
@@ -101,6 +101,7 @@ def _readers(
     yield lambda: read_history(settings)
     config = settings.program_config_file.parent
     yield lambda: read_provisioned(config)
+    yield lambda: read_from_hub(config)
     yield lambda: read_cache(config)
     yield lambda: read_called(settings.home / CALLED)
     for setting, schema in DATABASES.items():

@@ -38,6 +38,7 @@ from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
 from acoupi.stack.web import check_reach, keys_file
 from acoupi.system.config_history import history_files
+from acoupi.system.decided import check_decided
 from acoupi.system.deployments import (
     end_deployment,
     get_current_deployment,
@@ -88,6 +89,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
     with changing(config, "acoupi setup"):
         plan = plan_setup(settings, request)
         _check_movable(settings, plan)
+        check_decided(config, plan, request.beside)
         if plan.target.starts_here and not plan.target.renders_folder:
             check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
@@ -105,6 +107,7 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
             config,
             {
                 **plan.settings_files,
+                **request.beside,
                 **history_files(settings, plan.settings_files, request.origin),
                 **files,
                 settings.manifest_file: manifest.to_file(),

@@ -33,6 +33,7 @@ from acoupi.stack.settings import Settings
 from acoupi.stack.web import is_contained
 from acoupi.system import planning
 from acoupi.system.config_history import history_files
+from acoupi.system.decided import check_decided
 from acoupi.system.deployments import (
     end_deployment,
     read_deployment,
@@ -189,6 +190,7 @@ def _files(
     if is_there(config / MARKER):
         return {}, " ".join(_as_variable(type(before[0]), *one) for one in given.items())
     old, new = (_plan(settings, sensor, *both) for both in (before, after))
+    check_decided(config, new, {})
     # Secrets are sent to servers: whoever takes the page over must not choose them.
     names_others = addresses_in(before[0]) != addresses_in(after[0])
     if old.stack != new.stack or names_others:

@@ -111,6 +111,8 @@ class SetupRequest:
     """Whether to write over generated files that were edited by hand."""
     adopts_folder: bool = False
     """Whether a folder that holds files of others may become the home."""
+    beside: Mapping[Path, RenderedFile] = field(default_factory=dict)
+    """Other files of ``config/`` that are written with it, all or none."""
     origin: str = "acoupi setup"
     """What asks for it, for the history of the configuration."""
     preset: str | None = None

@@ -22,7 +22,7 @@ from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
 from acoupi.pace import Pace, pace_of
-from acoupi.provisioned import read_provisioned
+from acoupi.provisioned import read_from_hub, read_provisioned
 from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.space_state import SpaceState
@@ -216,8 +216,9 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
     with suppress(AcoupiError):  # `faults_of_files` tells it
-        provisioned = read_provisioned(sensor.settings.program_config_file.parent)
-        failing += filter(None, [provisioned.trouble() if provisioned else None])
+        config = sensor.settings.program_config_file.parent
+        states = (read_provisioned(config), read_from_hub(config))
+        failing += filter(None, [one.trouble() for one in states if one])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     failing += _strange_recordings(sensor.settings)
     with suppress(AcoupiError):  # `acoupi rollback` tells it

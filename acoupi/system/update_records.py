@@ -25,6 +25,7 @@ from acoupi.errors import TargetError
 from acoupi.home import home_mark
 from acoupi.locks import lock_within
 from acoupi.opening import is_file
+from acoupi.provisioned import CACHE, CONFIRMED, FROM_HUB
 from acoupi.stack.settings import Settings
 from acoupi.writing import PRIVATE, RenderedFile, disk_error, make_folder, write_atomic
 
@@ -45,6 +46,7 @@ KEPT_REPOSITORY = "acoupi/kept"
 LOCK = ".lock"
 RECORD = "update.json"
 FILES = "files"
+OF_HUB = (FROM_HUB, CACHE, CONFIRMED)
 Stage = Literal["switching", "judging", "good", "undone", "stuck"]
 
 
@@ -223,13 +225,14 @@ def update_trouble(settings: Settings) -> str | None:
 def _switched_files(settings: Settings) -> list[Path]:
     """Return what a setup writes: generated files, their manifest, and the settings.
 
-    ``.env`` is not among them: only the image in it changes.
+    ``.env`` is not among them: only the image in it changes. Nor is what a hub said.
     """
     manifest = Manifest.read(settings.manifest_file)
     generated = [settings.home / name for name in (manifest.files if manifest else ())]
     config = settings.program_config_file.parent
     answers = [one for one in config.iterdir() if is_file(one) and not one.name.startswith(".")]
-    found = {*generated, *answers, settings.manifest_file} - {settings.home / ENV_FILE}
+    kept = {settings.home / ENV_FILE, *(config / name for name in OF_HUB)}
+    found = {*generated, *answers, settings.manifest_file} - kept
     return sorted(one for one in found if is_file(one) and one != settings.secrets_file)
 
 

@@ -75,8 +75,8 @@ class Update:
     """Whether to go on although the older image cannot open what the newer one converts."""
     render: Callable[[], None] | None = None
     """Write the generated files again for the new version; None: they stay."""
-    back_up: Callable[[Path], str]
-    """Write a backup into a folder, and return its path."""
+    back_up: Callable[[Path], str] | None = None
+    """Write a backup into a folder, and return its path; None: `one_way` is refused."""
     tell: Tell = field(default=lambda _: None)
 
 
@@ -300,7 +300,7 @@ def _backup(
     """Make a backup where there is no way back; raise unless that was agreed to."""
     if not _converts(before.schemas, after.schemas):
         return None
-    if not wanted.one_way:
+    if not wanted.one_way or wanted.back_up is None:
         raise TargetError(
             f"there is no way back from {after.name}.",
             "acoupi update … --one-way   (makes a backup first)",

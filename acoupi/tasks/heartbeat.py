@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_seri
 
 from acoupi import data, devices
 from acoupi.components import types
-from acoupi.provisioned import read_provisioned
+from acoupi.provisioned import read_from_hub, read_provisioned
 from acoupi.tasks.failures import FAILED
 
 __all__ = ["Heartbeat", "generate_heartbeat_task"]
@@ -130,9 +130,10 @@ def _take_heartbeat(
     device_id = attempt(devices.get_device_id, "the device id")
     if said is not None and said != HEALTHY:
         faults.insert(0, said)
-    provisioned = attempt(read_provisioned, "the state of the configuration")
-    if provisioned is not None and (trouble := provisioned.trouble()):
-        faults.insert(0, trouble)
+    for read in (read_from_hub, read_provisioned):
+        state = attempt(read, "the state of the configuration")
+        if state is not None and (trouble := state.trouble()):
+            faults.insert(0, trouble)
     return Heartbeat(
         device_id=device_id or "",
         status="; ".join(faults) or HEALTHY,

@@ -1,59 +1,33 @@
 """`acoupi update` on a running sensor: an image that crashes, a good one, and the way back."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from acoupi.data import EffortState, utc_now
-from acoupi.home import home_mark
 from tests.docker.bundles import QUICK, Bundle, docker
+from tests.docker.offered import CRASHES, derived, id_of, images_of, no_image_left
 
-CRASHES = """\
-USER 0:0
-RUN echo 'raise SystemExit("broken on purpose")' \
-    > "$(python -c 'import acoupi.system.celery as it; print(it.__path__[0])')/worker.py"
-USER 1000:1000
-"""
-
-
-def derived(image: str, name: str, lines: str) -> str:
-    """Build an image from that of the sensor and a few lines; return its name."""
-    built = f"acoupi/test-update:{name}"
-    done = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", built, "-"], input=f"FROM {image}\n{lines}",
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return built
-
-
-def images_of(bundle: Bundle) -> set[str]:
-    """What the containers of the program run from."""
-    return {bundle.inspect(name)["Image"] for name in ("recording", "detection", "default")}
-
-
-def id_of(image: str) -> str:
-    return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+OWN = "acoupi/test-update"
 
 
 @pytest.fixture
 def updated(fresh: Bundle) -> Iterator[Bundle]:
     """A bundle of which no image is left behind either."""
-    yield fresh
-    fresh.end()
-    for own in ("acoupi/test-update", f"acoupi/kept:{home_mark(fresh.home)}-*"):
-        found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", own).stdout.split()
-        docker("image", "rm", *found, check=False)
+    with no_image_left(fresh, OWN):
+        yield fresh
 
 
 def test_an_image_that_crashes_is_undone_and_a_good_one_stays_until_rollback(
     image: str, updated: Bundle, tmp_path: Path
 ) -> None:
     before = id_of(image)
-    crashes, good = derived(image, "crashes", CRASHES), derived(image, "good", "LABEL good=yes\n")
+    crashes, good = (
+        derived(image, f"{OWN}:{name}", lines)
+        for name, lines in (("crashes", CRASHES), ("good", "LABEL good=yes\n"))
+    )
     updated.set_up(*QUICK)
     updated.compose("up", "-d")
     updated.eventually(lambda: updated.analysed() > 0, "a recording is analysed")

@@ -32,7 +32,15 @@ from acoupi.devices import read_device_file
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.programs.fields import Duration, LocalPath, TimeOfDay, TimeZoneName
 from acoupi.programs.templates import DetectionProgramConfiguration
-from acoupi.provisioned import CACHE, MARKER, Fetched, read_cache, read_provisioned
+from acoupi.provisioned import (
+    CACHE,
+    FROM_HUB,
+    MARKER,
+    Fetched,
+    read_cache,
+    read_from_hub,
+    read_provisioned,
+)
 from acoupi.provisioning.sources import read_sources
 from acoupi.services.address import check_broker_url, masked_url
 from acoupi.services.broker import load_celery_settings
@@ -76,6 +84,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "schedule.json": read_schedule,
     "called.json": read_called,
     MARKER: lambda path: read_provisioned(path.parent),
+    FROM_HUB: lambda path: read_from_hub(path.parent),
     CACHE: lambda path: read_cache(path.parent),
     "recording.json": lambda path: read_pulse(path.parent, "recording"),
     ".decided.json": lambda path: settle(path.parent),

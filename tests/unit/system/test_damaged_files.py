@@ -15,7 +15,7 @@ from acoupi import data
 from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.errors import AcoupiError
-from acoupi.provisioned import CACHE, MARKER, Fetched, Provisioned
+from acoupi.provisioned import CACHE, FROM_HUB, MARKER, Fetched, FromHub, Provisioned
 from acoupi.provisioning.fetching import cache_file
 from acoupi.services.declared_deployments import CALLED
 from acoupi.system import Settings, get_status, setup_program, start_deployment
@@ -121,6 +121,7 @@ def sensor_home(settings: Settings) -> Settings:
     messages.close()
     config = settings.program_config_file.parent
     (config / MARKER).write_text(Provisioned(deployments=[deployment]).model_dump_json())
+    (config / FROM_HUB).write_text(FromHub(target="process").model_dump_json())
     fetched = Fetched("recording: {}", ".yaml")
     (config / CACHE).write_text(cache_file("http://localhost", fetched).text)
     (settings.home / CALLED).write_text(json.dumps({str(deployment.id): ["start"]}))

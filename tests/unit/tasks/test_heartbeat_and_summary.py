@@ -9,7 +9,7 @@ import pytest
 
 from acoupi import data
 from acoupi.components import types
-from acoupi.provisioned import MARKER, Fault, Provisioned
+from acoupi.provisioned import FROM_HUB, MARKER, Fault, FromHub, Provisioned
 from acoupi.tasks import Heartbeat, generate_heartbeat_task, generate_summariser_task
 from acoupi.testing import ListMessenger
 from tests.message_stores import text_of
@@ -61,6 +61,17 @@ def test_it_says_when_the_sources_of_the_home_are_wrong(home: Path) -> None:
 
     status = said(messenger)["status"]
     assert status.startswith("There is no variable ACOUPI_X. (the configuration of 20")
+
+
+def test_it_says_when_what_the_hub_gives_is_not_in_force(home: Path) -> None:
+    fault = Fault(message="document 3 of the hub is not followed.", since=data.utc_now())
+    found = FromHub(target="process", fault=fault)
+    (home / "config" / FROM_HUB).write_text(found.model_dump_json())
+    messenger = ListMessenger()
+
+    generate_heartbeat_task([messenger])()
+
+    assert said(messenger)["status"] == "Document 3 of the hub is not followed."
 
 
 def test_no_metrics_are_left_out() -> None:

@@ -1,0 +1,93 @@
+"""Which settings a hub may give to a sensor; the operator's tool asks, and the sensor again."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from acoupi.config.names import SENSOR, nearest
+from acoupi.config.sensor import setting_trees
+from acoupi.config.tree import ConfigTree
+from acoupi.errors import ParameterError
+
+__all__ = ["given_settings", "is_about_hub", "require_givable"]
+
+HUB = f"{SENSOR.section}.hub"
+"""How a sensor reaches its hub: without it, nothing could be taken back."""
+
+
+def is_about_hub(name: str) -> bool:
+    """Return whether a setting says how a sensor reaches its hub."""
+    return name == HUB or name.startswith(f"{HUB}.")
+
+
+def require_givable(names: Iterable[str], schema: type[BaseModel], whose: str) -> list[ConfigTree]:
+    """Return the places of settings that a hub may give.
+
+    Parameters
+    ----------
+    names
+        With dots.
+    schema
+        Of the program.
+    whose
+        The sensor, for errors.
+
+    Raises
+    ------
+    ParameterError
+        Naming the setting, and why a hub cannot give it.
+    """
+    nodes = _nodes(schema)
+    return [_givable(name, nodes, whose) for name in names]
+
+
+def given_settings(
+    settings: Mapping[str, Any], schema: type[BaseModel], whose: str
+) -> dict[str, Any]:
+    """Return the settings of a document, by name with dots; see `require_givable`.
+
+    Parameters
+    ----------
+    settings
+        As a configuration file has them.
+    """
+    nodes = _nodes(schema)
+    found = dict(_leaves(settings, nodes))
+    for name in found:
+        _givable(name, nodes, whose)
+    return found
+
+
+def _nodes(schema: type[BaseModel]) -> dict[str, ConfigTree]:
+    return {one.name: one for tree in setting_trees(schema) for one in tree.walk()}
+
+
+def _leaves(
+    settings: Mapping[str, Any], nodes: Mapping[str, ConfigTree], above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping) and any(one.startswith(f"{name}.") for one in nodes):
+            yield from _leaves(value, nodes, f"{name}.")
+        else:
+            yield name, value
+
+
+def _givable(name: str, nodes: Mapping[str, ConfigTree], whose: str) -> ConfigTree:
+    node = nodes.get(name)
+    if node is None:
+        better = nearest(name, list(nodes))
+        raise _refused(name, f"{whose} has no such setting", better)
+    if is_about_hub(name):
+        raise _refused(name, "without its hub, a sensor could not take anything back")
+    if node.is_secret:
+        raise _refused(name, "it is a secret, which does not pass through the hub")
+    if node.is_section:
+        raise _refused(name, "it is several settings: set them one by one")
+    return node
+
+
+def _refused(name: str, why: str, better: str | None = None) -> ParameterError:
+    remedy = f"acoupi fleet set … {better} …" if better else "acoupi help settings"
+    return ParameterError(name, f'"{name}" cannot be set from the hub.', remedy, why=f"{why}.")
