@@ -60,7 +60,9 @@ Audio = Annotated[
 Certificate = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate for TLS, as PEM.")
 ]
-Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, as PEM.")]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, as PEM.")
+]
 
 
 @contextmanager
