@@ -62,7 +62,9 @@ Audio = Annotated[
 Certificate = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate for TLS, as PEM.")
 ]
-Key = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, as PEM.")]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Private key of the certificate, as PEM.")
+]
 
 
 @contextmanager

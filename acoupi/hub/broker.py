@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from acoupi.errors import HubUnavailableError
+from acoupi.errors import ConfigurationError, HubUnavailableError
 from acoupi.hub.workers import BrokerUser, broker_address, broker_user
 from acoupi.services.external_broker import ExternalBroker
 
@@ -108,13 +108,15 @@ class HubBroker:
 
     Raises
     ------
+    ConfigurationError
+        If it is no address of a broker, or of one of a kind that cannot be used.
     HubUnavailableError
         From every method: it does not answer, or refuses.
     """
 
     def __init__(self, url: str, management: str | None = None) -> None:
         self._url = url
-        self._is_amqp = ExternalBroker.parse(url).is_amqp
+        self._is_amqp = _usable(url).is_amqp
         self._users: _Users = _RabbitUsers(url, management) if self._is_amqp else _RedisUsers()
         self._app = cache(self._make_app)
         self._put: dict[str, BrokerUser] = {}
@@ -162,6 +164,20 @@ class HubBroker:
                 "start it, or give --broker the address that it has",
                 why=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}",
             ) from error
+
+
+def _usable(url: str) -> ExternalBroker:
+    place = broker_address(url)
+    try:
+        broker = ExternalBroker.parse(url)
+        _ = broker.connection().transport
+    except Exception as error:  # noqa: BLE001 - of many kinds, some with the password
+        raise ConfigurationError(
+            f"the hub cannot use the broker {place}.",
+            "--broker redis://localhost:6379/0   or   --broker amqp://USER:PASSWORD@HOST",
+            why=f"its address is not understood ({type(error).__name__}).",
+        ) from None
+    return broker
 
 
 class _Users(Protocol):

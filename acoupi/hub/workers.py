@@ -263,8 +263,12 @@ def broker_address(url: str) -> str:
     >>> broker_address("redis://admin:secret@hub.example.org:6379/0")
     'redis://hub.example.org:6379/0'
     """
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_address = bool(parts.scheme and parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
         raise ParameterError(
             "--broker",
             "this is not the address of a broker.",

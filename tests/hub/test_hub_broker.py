@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from acoupi.errors import HubUnavailableError
+from acoupi.errors import ConfigurationError, HubUnavailableError
 from acoupi.hub.broker import HubBroker, make_hub_app, queue_of
 from acoupi.hub.workers import BrokerUser, broker_address, broker_password, broker_user, login_url
 from tests.services import RabbitMQ, Redis, eventually, make_authority
@@ -25,6 +25,17 @@ def user(name: str, program: str) -> BrokerUser:
         hashlib.sha256(PASSWORD).digest(),
         salt + hashlib.sha256(salt + PASSWORD).digest(),
     )
+
+
+@pytest.mark.parametrize("url", [
+    "u:secret@h", "redis://:secret@[::1/0", "redis://:secret@h:port/0", "nonsense://u:secret@h",
+    "rediss://:secret@h/0?ssl_cert_reqs=x",
+])  # fmt: skip
+def test_an_address_that_is_none_is_named_and_its_password_is_not(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="broker") as told:
+        HubBroker(url)
+
+    assert "secret" not in f"{told.value} {told.value.why} {told.value.help}"
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
