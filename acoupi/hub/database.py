@@ -217,16 +217,19 @@ def _first_line(error: Exception) -> str:
 
 def _place(url: str) -> str:
     """Return where a database is, without a password."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        is_of_hub = url.lower().startswith(("http://", "https://"))
+    if url.lower().startswith(("http://", "https://")):
         raise ConfigurationError(
             "this is not the address of a PostgreSQL database.",
             "postgresql:///acoupi",
-            why="it is where sensors and people reach a hub; this needs its database."
-            if is_of_hub
-            else _first_line(error),
+            why="it is where sensors and people reach a hub; this needs its database.",
+        )
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            "this is not the address of a PostgreSQL database.",
+            "postgresql://acoupi@localhost/acoupi",
+            why=_first_line(error),
         ) from error
     host, port = parts.get("host", "this machine"), parts.get("port", 5432)
     return f"{parts.get('dbname', '')} at {host}:{port}"
