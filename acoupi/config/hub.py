@@ -1,5 +1,6 @@
 """The section ``hub`` of ``config/sensor.json``: what the sensor reports to."""
 
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -67,6 +68,13 @@ class Hub(BaseModel):
     def sends(self) -> HubAudio:
         """Of which recordings the hub gets the sound; none where there is no hub."""
         return "none" if self.url is None else self.audio
+
+    def authority(self, home: Path) -> Path | str | None:
+        """Return the authority of the hub, in a home: its file, or its certificate."""
+        known = self.ca_certificate
+        return (
+            known if known is None or holds_certificates(known) else home / Path(known).expanduser()
+        )
 
     @model_validator(mode="after")
     def validate_token(self) -> Self:

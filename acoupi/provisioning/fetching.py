@@ -14,6 +14,7 @@ import acoupi
 from acoupi.components.messengers.config import split_url
 from acoupi.components.messengers.exchange import DeadlineError, DeadlineSession
 from acoupi.components.messengers.http import root_cause
+from acoupi.components.messengers.tls import Certificates
 from acoupi.config.bounds import MOST_BYTES
 from acoupi.errors import ConfigurationError
 from acoupi.provisioned import Fetched, read_cache
@@ -47,7 +48,7 @@ def fetch(
     patience: float = FETCH_PATIENCE,
     *,
     called: str = VARIABLE,
-    ca: Path | None = None,
+    ca: Path | str | None = None,
 ) -> Fetched:
     """Return what a URL gives.
 
@@ -62,8 +63,8 @@ def fetch(
     called
         What the address is called where it is set.
     ca
-        PEM file of the authority that signed the certificate of the server; None: those that
-        this system trusts.
+        PEM file of the authority that signed the certificate of the server, or the certificate
+        itself; None: those that this system trusts.
 
     Raises
     ------
@@ -81,8 +82,9 @@ def fetch(
         ) from error
     try:
         plain, digest = _wanted_digest(_sound(plain))
-        with DeadlineSession() as session:
-            session.verify = str(ca) if ca else True
+        own = Certificates(ca).context() if isinstance(ca, str) else None
+        with DeadlineSession(own) as session:
+            session.verify = str(ca) if isinstance(ca, Path) else True
             return session.within(
                 patience, lambda: _get(session, plain, _login(user, password), digest)
             )

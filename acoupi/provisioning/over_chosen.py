@@ -91,8 +91,8 @@ class _Home:
         before = read_from_hub(self.config) or FromHub(target=sensor.target_name)
         if hub.key is None:
             return self._without_hub(before)
-        whom, ca = _whom(hub), hub.ca_certificate
-        get = fetch or partial(_fetch, ca=ca and self.settings.home / ca)
+        whom = _whom(hub)
+        get = fetch or partial(_fetch, ca=hub.authority(self.settings.home))
         following = Following.read(whom, self.config, get, before.followed)
         fault: AcoupiError | None = following.fault
         followed = following.followed
@@ -242,7 +242,7 @@ def _whom(hub: Hub) -> Whom:
     return Whom(hub.key or "", url, sensor, called=CALLED)
 
 
-def _fetch(url: str, ca: Path | None) -> Fetched:
+def _fetch(url: str, ca: Path | str | None) -> Fetched:
     return fetch(url, called=CALLED, ca=ca)
 
 

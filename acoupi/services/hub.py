@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from acoupi.certificates import holds_certificates
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
@@ -82,7 +81,4 @@ def make_messenger(hub: Hub, logger: logging.Logger | None = None) -> HubMesseng
     """Return what reports to a hub."""
     assert hub.url is not None
     assert hub.token is not None
-    authority: Path | str | None = hub.ca_certificate
-    if isinstance(authority, str) and not holds_certificates(authority):
-        authority = home_dir() / Path(authority).expanduser()
-    return HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
+    return HubMessenger(hub.url, hub.token, logger, ca_certificate=hub.authority(home_dir()))

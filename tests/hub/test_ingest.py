@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import socket
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,8 @@ from uuid import uuid4
 
 import pytest
 from starlette.testclient import TestClient
-from typer.testing import CliRunner
 
 from acoupi import data
-from acoupi.cli.app import app
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.reporting import reports_of
 from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
@@ -298,23 +295,6 @@ def test_an_address_that_is_none_is_named_and_its_password_is_not(url: str) -> N
 
     assert "secret" not in "".join(traceback.format_exception(told.value)).replace(repr(url), "")
     assert "secret" not in f"{told.value} {told.value.why}"
-
-
-def test_the_address_of_the_hub_is_not_that_of_its_database() -> None:
-    with pytest.raises(ConfigurationError, match="not the address") as refused:
-        HubDatabase("https://hub.example.org")
-
-    assert "this needs its database" in (refused.value.why or "")
-
-
-@pytest.mark.parametrize("service", ["serve", "web"])
-def test_a_port_that_is_taken_is_named(service: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        words = ["hub", service, "--database", "postgresql:///none"]
-        result = CliRunner().invoke(app, [*words, "--port", str(other.getsockname()[1])])
-
-    assert result.exit_code == 2
-    assert "another program listens on that port" in result.output
 
 
 def test_what_is_sent_survives_a_database_that_was_restarted(
