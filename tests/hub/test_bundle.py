@@ -36,6 +36,7 @@ from acoupi.hub.bundle.services import worker_name
 from acoupi.hub.bundle.setting_up import set_up_hub
 from acoupi.services.hub import make_messenger
 from acoupi.writing import write_files
+from tests.services import free_port
 
 NAME = {"name": "hub.example.org"}
 EVERYTHING = {
@@ -455,15 +456,16 @@ def test_no_engine_is_said_before_anything_else(hub: Path) -> None:
     assert "not installed" in str(refusal(running.check).why)
 
 
-def test_a_port_that_is_taken_is_named(hub: Path) -> None:
+@pytest.mark.parametrize("option", ["listen", "listen_web", "listen_broker"])
+def test_a_port_that_is_taken_is_named(hub: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        set_up(hub, NAME | {"listen": {"port": port}})
+        set_up(hub, NAME | {"listen": {"port": free_port()}} | {option: {"port": port}})
 
         said = refusal(RunningHub(HubHome(hub), Told()).check)
 
     assert str(port) in said.message
-    assert "--listen" in str(said.help)
+    assert f"--{option.replace('_', '-')} " in str(said.help)
 
 
 def test_a_copy_of_a_hub_that_runs_is_not_started(hub: Path) -> None:

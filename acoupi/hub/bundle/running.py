@@ -136,7 +136,7 @@ class RunningHub:
                 continue
             address = port.address.strip("[]")
             if not Host(self.engine).is_port_free(address, port.number, "tcp"):
-                option = "--listen" if service.name == INGEST else "--listen-broker"
+                option = "--listen" if service.name == INGEST else f"--listen-{service.name}"
                 raise TargetError(
                     f"port {port.number} of {port.address} is taken.",
                     f"acoupi hub setup {option} {port.address}:{port.number + 1}, then again",
