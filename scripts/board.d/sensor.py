@@ -119,7 +119,7 @@ class InContainers(Sensor):
     def processes(self) -> dict[str, str]:
         """Return the main processes of its containers."""
         form = '{{ index .Config.Labels "com.docker.compose.service" }} {{ .State.Pid }}'
-        _, output = self.board.run(f"docker inspect -f '{form}' $(docker ps -q)")
+        _, output = self.board.run(f"docker ps -q | xargs -r docker inspect -f '{form}'")
         return dict(line.split() for line in output.splitlines())
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from board import HERE, PATIENCE, a_board
 from sensor import FREQUENCY, LEVEL, InContainers, Sensor, UnderSystemd, until
@@ -82,10 +83,21 @@ class Walk:
 
     def explains(self) -> None:
         """Check that the ledger has one reason for every second, and knows each."""
-        effort = self.sensor.effort()
-        states = {name: spent for name, spent in effort["states_s"].items() if spent}
-        told = abs(sum(states.values()) - effort["total_s"]) < 0.001
-        unknown = [hole for hole in effort["holes"] if NO_REASON in hole["detail"]]
+        states: dict[str, float] = {}
+        unknown: list[dict[str, Any]] = []
+        told = False
+
+        def is_told() -> bool:
+            nonlocal states, unknown, told
+            effort = self.sensor.effort()
+            states = {name: spent for name, spent in effort["states_s"].items() if spent}
+            told = abs(sum(states.values()) - effort["total_s"]) < 0.001
+            unknown = [hole for hole in effort["holes"] if NO_REASON in hole["detail"]]
+            return told and not unknown
+
+        if not is_told():
+            print(f"not yet: {unknown}\n{self.sensor.tells()}", flush=True)
+            until(is_told, self._patience)
         self.found("every second is explained", told and not unknown, unknown or states)
 
     def is_whole(self, before: Collection[str] = ()) -> None:
