@@ -7,7 +7,7 @@ recording says when it was reported, so that an older state never replaces a new
 import base64
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -51,6 +51,17 @@ class OutputReport(_Strict):
     ran_on: AwareDatetime
     provenance: Provenance | None = None
     detections: Sequence[data.Detection] = ()
+
+    @classmethod
+    def of(cls, output: data.ModelOutput) -> Self:
+        """Return the report of an output."""
+        return cls(
+            id=output.id,
+            model=output.name_model,
+            ran_on=output.created_on,
+            provenance=output.provenance,
+            detections=output.detections,
+        )
 
 
 class ClipReport(_Strict):
@@ -142,6 +153,17 @@ class MessageReport(_Strict):
     message_type: data.MessageType | None = None
     created_on: AwareDatetime
     content: str
+
+    @classmethod
+    def of(cls, message: data.Message) -> Self:
+        """Return the report of a message; bytes in it that are no text are replaced."""
+        text = message.content
+        return cls(
+            id=message.id,
+            message_type=message.message_type,
+            created_on=message.created_on,
+            content=text if isinstance(text, str) else text.decode(errors="replace"),
+        )
 
 
 class SettingsReport(_Strict):

@@ -121,29 +121,13 @@ def _run(
     with contextlib.suppress(Exception):  # it stands in the analysis
         program.resend(recording)
     [(_, outputs)] = store.get_recordings([recording.id])
+    unsent = () if messages is None else messages.get_unsent_messages()
     return JobResult(
         claim=claim,
         analyses=store.get_analyses([recording])[recording.id],
-        outputs=[
-            OutputReport(
-                id=one.id,
-                model=one.name_model,
-                ran_on=one.created_on,
-                provenance=one.provenance,
-                detections=one.detections,
-            )
-            for one in outputs
-        ],
-        messages=[] if messages is None else [
-            MessageReport(
-                id=one.id,
-                message_type=one.message_type,
-                created_on=one.created_on,
-                content=one.content if isinstance(one.content, str) else one.content.decode(),
-            )
-            for one in messages.get_unsent_messages()
-        ],
-    )  # fmt: skip
+        outputs=[OutputReport.of(one) for one in outputs],
+        messages=[MessageReport.of(one) for one in unsent],
+    )
 
 
 def _earlier(recording: data.Recording, name: str, attempts: int) -> data.Analysis:

@@ -2,9 +2,10 @@
 
 ``POST /v1/reports`` takes one `acoupi.reports.Report` as JSON, which may be compressed by gzip.
 It answers 200 once all of it is stored; sending the same again is harmless. Anything else leaves
-nothing stored: 401 the token is not valid, 403 it is of somebody who may not do this, 409
-something belongs to another sensor, 413 it is too long, 422 it is not a report, 503 the database
-does not answer (try again later). Other pages answer in the same words (`acoupi.hub.asking`).
+nothing stored: 401 the token is not valid, 403 it is of somebody who may not do this, 408 it came
+too slowly, 409 something belongs to another sensor, or is not stored by a hub (a time of another
+century), 413 it is too long, 422 it is not a report, 503 the database does not answer (try again
+later). Other pages answer in the same words (`acoupi.hub.asking`).
 """
 
 import socket
@@ -48,7 +49,7 @@ OPTIONS: dict[str, Any] = {
     "limit_concurrency": AT_ONCE,
     "timeout_graceful_shutdown": GRACE,
 }
-"""Of the server."""
+"""Options of uvicorn."""
 
 
 def make_ingest(hub: Hub) -> Starlette:

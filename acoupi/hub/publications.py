@@ -49,8 +49,9 @@ class Stranger:
 def put_publications(database: HubDatabase, publications: Sequence[Publication]) -> list[str]:
     """Store messages, each once; return the names of strangers of whom nothing had come before.
 
-    A sensor is who is named by a level of the topic, the last of them first; else by the id of
-    its device. What says the state of something (online, offline, a figure) is no message.
+    A sensor is who is named by a level of the topic; where none is, by the id of its device. A
+    topic that names two is nobody's: who may write below that of one would speak as the other.
+    What says the state of something (online, offline, a figure) is no message.
 
     Raises
     ------
@@ -65,9 +66,9 @@ def put_publications(database: HubDatabase, publications: Sequence[Publication])
         for one in publications:
             if one.is_retained:
                 continue
-            row = next((sensors[name] for name in _names(one) if name in sensors), None)
+            row = _sensor_of(one, sensors)
             if row is None:
-                new += _put_stranger(connection, one, now)
+                new += _put_stranger(connection, one, sensors, now)
             else:
                 known.append(_message(one, row, now))
         put_messages(connection, known)
@@ -104,17 +105,27 @@ def _sensors(connection: Connection, publications: Iterable[Publication]) -> dic
 
 
 def _names(one: Publication) -> Iterator[str]:
-    """Yield what the sensor of a message may be called, the surest first."""
-    yield from reversed(one.topic.split("/"))
+    """Yield what the sensor of a message may be called."""
+    yield from one.topic.split("/")
     if device := one.labels.get("device_id"):
         yield device
 
 
-def _put_stranger(connection: Connection, one: Publication, now: int) -> list[str]:
+def _sensor_of(one: Publication, sensors: dict[str, int]) -> int | None:
+    named = {sensors[name] for name in one.topic.split("/") if name in sensors}
+    if not named:
+        return sensors.get(one.labels.get("device_id", ""))
+    return named.pop() if len(named) == 1 else None
+
+
+def _put_stranger(
+    connection: Connection, one: Publication, sensors: dict[str, int], now: int
+) -> list[str]:
     levels = one.topic.split("/")
     if levels[-1] in _TYPES:
         levels.pop()
-    name = (one.labels.get("device_id") or levels[-1])[:LONGEST_NAME]
+    name = one.labels.get("device_id") or levels[-1]
+    name = (one.topic if name in sensors else name)[:LONGEST_NAME]
     values = {
         "name": name, "topic": one.topic, "now": now, "most": MOST_STRANGERS, "others": OTHERS,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from celery import signals
+from celery import Celery, signals
 from celery.apps import worker as celery_worker
 from celery.worker.consumer import Consumer
 from pydantic import SecretStr
@@ -95,22 +95,26 @@ def work(
         logger.info("The worker %s takes jobs for %s", facts.name, facts.program)
 
     with at_work.giving_signs_of_life():
-        worker = _Worker(
-            app=app,
-            hostname=f"{facts.name}-{os.getpid()}@acoupi",
-            queues=[queue_of(facts.program)],
-            consumer_cls=_Consumer,
-            pool="threads",
-            concurrency=1,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            task_events=False,
-            quiet=True,
-        )
+        worker = _worker(app, facts)
         signals.worker_ready.connect(ready, weak=False)
         worker.start()
     return at_work.exit_code or int(worker.exitcode or 0)
+
+
+def _worker(app: Celery, facts: WorkerFacts) -> "_Worker":
+    return _Worker(
+        app=app,
+        hostname=f"{facts.name}-{os.getpid()}@acoupi",
+        queues=[queue_of(facts.program)],
+        consumer_cls=_Consumer,
+        pool="threads",
+        concurrency=1,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        task_events=False,
+        quiet=True,
+    )
 
 
 def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> str:

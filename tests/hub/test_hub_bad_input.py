@@ -266,6 +266,12 @@ def test_pages_whose_database_is_away_say_so(
         assert browser.get("/alive").status_code == 204
 
 
+def test_a_message_that_is_no_text_can_be_reported() -> None:
+    message = data.Message(content=b"\xff{}")
+
+    assert MessageReport.of(message).content == "\ufffd{}"
+
+
 EVIL = """<img src=x onerror=alert(1)>"'`\u202e\n"""
 
 

@@ -10,14 +10,18 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from acoupi import data
 from acoupi.hub.audio_store import open_store
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.ingest import make_ingest
 from acoupi.hub.parts import Hub
 from acoupi.hub.people import add_person, withdraw_person
 from acoupi.hub.sensors import add_sensor, make_token, withdraw_token
+from acoupi.hub.taking_in import take_in
 from acoupi.hub.workers import add_worker, withdraw_worker
+from acoupi.reports import DeploymentReport, ProgramReport, RecordingReport, Report
 from tests.postgres import Postgres
+from tests.stores import SITE, at
 
 Doors = dict[tuple[str, str], set[str]]
 
@@ -26,18 +30,30 @@ SOUND = "/v1/audio/{sound:uuid}"
 DOORS: Doors = {
     ("POST", "/v1/reports"): {"sensor"},
     ("POST", SOUND): {"sensor"},
-    ("PUT", f"{SOUND}/{{sha256:str}}/{{start:int}}"): {"sensor"},
+    ("PUT", f"{SOUND}/{{sha256:str}}/{{start:count}}"): {"sensor"},
     ("GET", "/v1/settings"): {"sensor"},
     ("GET", "/v1/worker"): {"worker"},
     ("POST", "/v1/worker/alive"): {"worker"},
-    ("POST", "/v1/jobs/{job:int}/claim"): {"worker"},
-    ("POST", "/v1/jobs/{job:int}"): {"worker"},
+    ("POST", "/v1/jobs/{job:count}/claim"): {"worker"},
+    ("POST", "/v1/jobs/{job:count}"): {"worker"},
     ("GET", SOUND): {"worker", "reviewer", "operator"},
     ("POST", "/v1/read/{method}"): PEOPLE,
     ("POST", "/v1/verdicts"): {"reviewer", "operator"},
     ("GET", "/v1/room"): {"operator"},
 }
 OPEN = {("GET", "/v1/health")}
+PROGRAM = "acoupi.programs.demo"
+RECORDING = UUID(int=1)
+LEFT_TO_THE_HUB = Report(
+    programs=[ProgramReport(program=PROGRAM, settings="{}", digest="ab")],
+    deployments=[DeploymentReport(deployment=SITE)],
+    recordings=[
+        RecordingReport(
+            id=RECORDING, deployment=SITE.id, reported_on=at(10), created_on=at(0), duration_s=3,
+            samplerate_hz=48_000, state=data.RecordingState.CAPTURED, analyse="ab",
+        )
+    ],
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -59,7 +75,7 @@ def tokens(hub: HubDatabase, suffix: str = "") -> dict[str, str]:
     add_sensor(hub, f"sensor{suffix}")
     return {
         "sensor": make_token(hub, f"sensor{suffix}"),
-        "worker": add_worker(hub, f"worker{suffix}", "acoupi.programs.demo", broker),
+        "worker": add_worker(hub, f"worker{suffix}", PROGRAM, broker),
         **{role: add_person(hub, f"{role}{suffix}", role) for role in sorted(PEOPLE)},
     }
 
@@ -73,7 +89,7 @@ def doors(client: TestClient) -> set[tuple[str, str]]:
 
 def asked(client: TestClient, door: tuple[str, str], login: bytes) -> int:
     method, path = door
-    values = {"sound": str(UUID(int=1)), "sha256": "0" * 64, "method": "species"}
+    values = {"sound": str(RECORDING), "sha256": "0" * 64, "method": "species"}
     real = re.sub(r"\{(\w+)[^}]*\}", lambda found: values.get(found[1], "0"), path)
     return client.request(
         method, real, headers=[(b"Authorization", login)], content=b"{}"
@@ -84,6 +100,7 @@ def test_everybody_may_ask_for_what_is_theirs_and_for_nothing_else(
     hub: Hub, client: TestClient
 ) -> None:
     given = tokens(hub.database)
+    take_in(hub.database, "sensor", LEFT_TO_THE_HUB)
 
     assert doors(client) - OPEN == DOORS.keys()
     for door in doors(client) - OPEN:

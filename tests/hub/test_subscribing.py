@@ -336,3 +336,22 @@ def test_what_a_stranger_is_called_reaches_no_terminal_as_it_is(
 
     shown = CliRunner().invoke(app, ["hub", "sensors", "--database", postgres.url("subscribing")])
     assert "\x1b[2J" not in shown.output
+
+
+def test_who_may_write_below_the_topic_of_one_sensor_does_not_speak_as_another(
+    database: HubDatabase,
+) -> None:
+    for name in ("oak-1", "elm-2"):
+        add_sensor(database, name)
+
+    put_publications(database, [
+        published("acoupi/elm-2/oak-1/heartbeat", "{}"),
+        published("acoupi/elm-2/heartbeat", "{}", device_id="oak-1"),
+    ])  # fmt: skip
+
+    with database.reading() as connection:
+        found = connection.execute(
+            "SELECT s.id FROM message m JOIN sensor s ON s.row = m.sensor_row"
+        ).fetchall()
+    assert found == [("elm-2",)]
+    assert [one.topic for one in get_strangers(database)] == ["acoupi/elm-2/oak-1/heartbeat"]

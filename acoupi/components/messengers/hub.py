@@ -64,14 +64,7 @@ class HubMessenger(HTTPMessenger):
 
     def send_message(self, message: data.Message) -> data.Response:
         """Report a message; see `HTTPMessenger.send_message`."""
-        text = message.content
-        report = MessageReport(
-            id=message.id,
-            message_type=message.message_type,
-            created_on=message.created_on,
-            content=text if isinstance(text, str) else text.decode(errors="replace"),
-        )
-        answer = self.send_packed(packed(Report(messages=[report])))
+        answer = self.send_packed(packed(Report(messages=[MessageReport.of(message)])))
         return answer.model_copy(update={"message": message})
 
     def send_packed(self, report: bytes) -> data.Response:

@@ -251,16 +251,7 @@ def _recordings(
             state=row.state,
             capture=known[row.id][0].capture,
             analyses=reader.analyses(row.id),
-            outputs=[
-                OutputReport(
-                    id=one.id,
-                    model=one.name_model,
-                    ran_on=one.created_on,
-                    provenance=one.provenance,
-                    detections=one.detections,
-                )
-                for one in known[row.id][1]
-            ],
+            outputs=[OutputReport.of(one) for one in known[row.id][1]],
             clips=[
                 ClipReport(
                     id=clip.id,
