@@ -55,7 +55,8 @@ class ClockCorrection:
             self._correct(report.boot_clock, report.clock_error_s, steps)
             for doubtful in self._store.get_files_to_correct(_FILES_AT_ONCE):
                 self._write(doubtful)
-                self._store.note_file_corrected(doubtful)
+                if not self._has_moved(doubtful):  # else it is corrected there, the next time
+                    self._store.note_file_corrected(doubtful)
         except StoreError as error:
             self._logger.warning("Times are not corrected yet: %s", error, extra=FAILED)
 
@@ -74,6 +75,11 @@ class ClockCorrection:
                 count,
                 seconds,
             )
+
+    def _has_moved(self, recording: data.Recording) -> bool:
+        """Return whether its file was moved since the store was asked for it."""
+        stored = (row.path for row, _ in self._store.get_recordings([recording.id]))
+        return any(path not in (None, recording.path) for path in stored)
 
     def _write(self, recording: data.Recording) -> None:
         """Write the corrected time into the file; its name keeps the first one."""

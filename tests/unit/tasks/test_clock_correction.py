@@ -276,6 +276,38 @@ def test_a_file_that_is_gone_costs_nothing(machine: Machine) -> None:
     assert machine.store.get_files_to_correct(10) == []
 
 
+class KeptMeanwhile(InMemoryStore):
+    """The first file that is to be corrected is moved before it can be."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__()
+        self.place = place
+
+    def get_files_to_correct(self, limit: int) -> list[data.Recording]:
+        found = super().get_files_to_correct(limit)
+        if found and not self.place.exists():
+            assert found[0].path is not None
+            found[0].path.rename(self.place)
+            self.update_recording_path(found[0], self.place)
+        return found
+
+
+def test_a_file_that_is_kept_meanwhile_is_corrected_in_its_new_place(
+    machine: Machine, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.wav"
+    machine.store = Faulty(KeptMeanwhile(kept))
+    machine.start()
+    doubtful = machine.made()
+    machine.set_clock(HOUR)
+
+    machine.made()
+    machine.made()
+
+    assert read_recording(kept).created_on == machine.stored(doubtful).created_on
+    assert machine.store.get_files_to_correct(10) == []
+
+
 def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
     machine.made()
     (site,) = machine.store.get_deployments()
