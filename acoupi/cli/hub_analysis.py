@@ -106,7 +106,7 @@ def dispatch(
         typer.Option(
             metavar="URL",
             envvar="ACOUPI_HUB_BROKER_MANAGEMENT",
-            help="Of RabbitMQ's management; by default port 15672 of the broker.",
+            help="Of RabbitMQ's management; by default port 15672 of the broker, 15671 with TLS.",
         ),
     ] = None,
 ) -> None:

@@ -52,16 +52,20 @@ from tests.services import RabbitMQ, Redis, eventually, make_authority
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "fleet.d"))
 fleet_hub, fleet = (importlib.import_module(one) for one in ("hub", "sensors"))
 
+pytestmark = pytest.mark.timeout(900)
+
 SENSORS = 10
 LONG = 240.0
 """Longest wait for something of the season, seconds: there are forty processes on two cores."""
+PAUSE = 0.5
+"""Seconds from one look to the next: what a look costs, the hub lacks."""
 AT_ONCE = 2
 """Commands of sensors that run at the same time."""
 PROGRAM = "demo"
 PLACE = "acoupi.programs.demo"
 BUCKET = "s3://season/sound"
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
-QUICK = {"samplerate": 16_000, "seed": 1, "duration": 1, "interval": 4, "send_interval": 3}
+QUICK = {"samplerate": 16_000, "seed": 1, "duration": 1, "interval": 8, "send_interval": 3}
 STAYS, GOES = "shed", "barn"
 """The worker that works all the season, and the one that is withdrawn."""
 BARE = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
@@ -184,7 +188,7 @@ class Season:
         self.hub.acoupi("hub", "withdraw-worker", GOES)
         assert self.workers[GOES].wait() != 0
         self.when_gone = self.done()
-        enough = self.when_gone[STAYS] + 2 * SENSORS
+        enough = self.when_gone[STAYS] + SENSORS
         self._until(lambda: self.done()[STAYS] >= enough, "work of the one that is left")
         self._until(lambda: len(self.ask(_ANALYSED)) == SENSORS, "a recording of every sensor")
         self._each(lambda one: one.stop("--drain", "--drain-limit", "4"), at_once=SENSORS)
@@ -220,7 +224,11 @@ class Season:
             list(pool.map(work, self.sensors))
 
     def _until(self, claim: Callable[[], object], what: str) -> None:
-        eventually(claim, what, LONG, self.told)
+        def looked() -> bool:
+            time.sleep(PAUSE)
+            return bool(claim())
+
+        eventually(looked, what, LONG, self.told)
 
     def told(self) -> str:
         """What everything said last, and how far it is."""
