@@ -38,7 +38,17 @@ ROWS = (
     ("data",),
     ("commit", "door", "offers"),
     ("locks", "opening", "writing"),
-    ("captures", "clock", "errors", "home", "lazy", "printing", "provenance", "rights"),
+    (
+        "captures",
+        "certificates",
+        "clock",
+        "errors",
+        "home",
+        "lazy",
+        "printing",
+        "provenance",
+        "rights",
+    ),
 )
 """The picture, from the top: a room may import from the rows below its own, and from itself."""
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}

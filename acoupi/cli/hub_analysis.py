@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import os
 import signal
-import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -186,19 +185,20 @@ def work(
     from pydantic import SecretStr
 
     from acoupi.hub.calling import HubClient
+    from acoupi.hub.worker_home import worker_home
     from acoupi.hub.working import work as work_for
     from acoupi.stack.loading import available_programs
 
     _log()
     place = program and available_programs().get(program, program).removesuffix(":Program")
     secret = SecretStr(token)
-    with tempfile.TemporaryDirectory(prefix="acoupi-worker-") as home:
-        os.environ["ACOUPI_HOME"] = home
+    with worker_home() as home:
+        os.environ["ACOUPI_HOME"] = str(home)
         client = HubClient(hub, secret, ca)
         code = work_for(
             client,
             secret,
-            Path(home),
+            home,
             program=place,
             files=tuple(files or ()),
             ca=ca,

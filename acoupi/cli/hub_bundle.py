@@ -1,6 +1,7 @@
-"""``acoupi hub setup|up|down|status|backup``: what runs a hub, in containers."""
+"""``acoupi hub setup|up|down|status|backup|restore``: what runs a hub, in containers."""
 
 import os
+import shlex
 import shutil
 import socket
 from dataclasses import asdict
@@ -105,6 +106,13 @@ def setup(
         str | None,
         typer.Option(metavar="URL", help="Of a redis or RabbitMQ of your own; own: the hub's."),
     ] = None,
+    subscribe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Take in what sensors publish: mqtts://USER:PASSWORD@HOST/TOPIC; none: no more.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME", help="compose at first, or kubernetes.")
     ] = None,
@@ -148,6 +156,8 @@ def setup(
         place = None if listen_web == NONE else listen_web
         given["listen_web"] = place and Listening.parse("--listen-web", place, WEB_PORT)
     urls = {"database": database_url, "broker": broker_url}
+    urls = {kind: "" if url == OWN else url for kind, url in urls.items()}
+    urls["subscribe"] = "" if subscribe == NONE else subscribe
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
     if choices.target == "kubernetes":
@@ -168,7 +178,7 @@ def _set_up(
         return set_up_hub(
             home,
             given,
-            own_servers={kind: "" if url == OWN else url for kind, url in urls.items()},
+            own_servers=urls,
             force=force,
         )
     except ModuleNotFoundError as error:
@@ -346,8 +356,32 @@ def backup(
 ) -> None:
     """Copy the database of the running hub into one file; not the sound, nor the secrets."""
     with working("Copying the database"):
-        size = _hub().backup(file.absolute())
-    done(f"{file} holds the database, {size / 1e6:.1f} MB. To put it back: acoupi help hub")
+        from acoupi.hub.bundle.copies import back_up
+
+        size = back_up(_hub(), file.absolute())
+    done(f"{file} holds the database, {size / 1e6:.1f} MB.")
+    typer.echo(f"To put it back: acoupi hub restore {shlex.quote(str(file))}")
+
+
+@app.command("restore", epilog=example("acoupi hub restore /media/disk/hub.dump"))
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="That acoupi hub backup made.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In place of all that the hub has; else it is empty.")
+    ] = False,
+) -> None:
+    """Put a copy of the database back into the running hub, which is stopped meanwhile.
+
+    The file is read to its end first; one that is damaged or of another version
+    changes nothing. Sound and secrets are not in it.
+    """
+    from acoupi.hub.bundle.copies import restore as put_back
+
+    hub = _hub()
+    with working("Putting the copy back"):
+        put_back(hub, file.absolute(), replace=replace)
+        hub.wait()
+    done(f"The hub has what {file} holds, and works.")
 
 
 def _hub() -> "RunningHub":

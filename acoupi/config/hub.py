@@ -1,11 +1,11 @@
 """The section ``hub`` of ``config/sensor.json``: what the sensor reports to."""
 
-from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
+from acoupi.certificates import authority_text, holds_certificates
 from acoupi.space import HubAudio
 
 __all__ = ["Hub"]
@@ -20,6 +20,10 @@ def _address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _authority(text: str) -> str:
+    return authority_text(text) if holds_certificates(text) else text
+
+
 class Hub(BaseModel):
     """The hub to which the sensor reports what it hears."""
 
@@ -31,12 +35,13 @@ class Hub(BaseModel):
     token: SecretStr | None = Field(
         default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
     )
-    ca_certificate: Path | None = Field(
+    ca_certificate: Annotated[str, AfterValidator(_authority)] | None = Field(
         default=None,
         examples=["config/hub-ca.pem"],
         description="PEM file of the authority that signed the certificate of the hub, where it "
-        "has one of its own making; a relative path is one below ACOUPI_HOME, and in containers "
-        "it must be in `config` there; none: the authorities that this system trusts.",
+        "has one of its own making, or the certificate itself, -----BEGIN CERTIFICATE-----…; "
+        "a relative path is one below ACOUPI_HOME, and in containers it must be in `config` "
+        "there; none: the authorities that this system trusts.",
     )
     audio: HubAudio = Field(
         default="none",

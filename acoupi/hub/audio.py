@@ -6,6 +6,7 @@ after any break, and the store needs no memory of uploads. The row of `audio` is
 byte is there and the digest of all of them is right.
 """
 
+import datetime
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.data import to_microseconds
-from acoupi.errors import HubError, RecordingFileError
+from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
 from acoupi.hub.archive_opening import open_archive
 from acoupi.hub.archive_places import Archive
 from acoupi.hub.audio_store import AudioStore
@@ -23,7 +24,18 @@ from acoupi.hub.database import Connection
 from acoupi.hub.parts import Hub
 from acoupi.reports import SoundReport
 
-__all__ = ["Sound", "find_sound", "put_chunk", "read_audio", "take_sound"]
+__all__ = [
+    "GIVEN_UP_AFTER",
+    "Sound",
+    "find_sound",
+    "put_chunk",
+    "read_audio",
+    "remove_given_up",
+    "take_sound",
+]
+
+GIVEN_UP_AFTER = datetime.timedelta(days=30)
+"""Without a word of the sensor, after which the chunks of a sound that is not whole go."""
 
 _OWNER = """
     SELECT r.row, w.sensor_row FROM recording r JOIN deployment w ON w.row = r.deployment_row
@@ -43,6 +55,21 @@ _PUT_SOUND = """
     )
     VALUES (:id, :recording, :is_clip, '', :key, :format, :bytes, :sha256, :now)
     ON CONFLICT (id) DO NOTHING
+"""
+_TOUCH = """
+    INSERT INTO upload (id, sha256, touched_on_us) VALUES (:id, :sha256, :now)
+    ON CONFLICT (id, sha256) DO UPDATE SET touched_on_us = :now WHERE NOT upload.is_going
+    RETURNING id
+"""
+_END_UPLOAD = "DELETE FROM upload WHERE id = :id AND sha256 = :sha256"
+_GIVE_UP = """
+    UPDATE upload SET is_going = true WHERE (id, sha256) IN (
+        SELECT u.id, u.sha256 FROM upload u WHERE u.touched_on_us < :before
+        ORDER BY u.touched_on_us LIMIT :most
+    ) AND touched_on_us < :before
+    RETURNING id, sha256, EXISTS (
+        SELECT 1 FROM audio a WHERE a.id = upload.id AND a.sha256 = upload.sha256
+    )
 """
 
 
@@ -130,6 +157,7 @@ def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> 
             raise HubError(f"the hub has other sound of {sound}: with the SHA-256 "
                            f"{known.sha256.hex()}, not {offered.sha256}.")  # fmt: skip
         return None
+    _touch(hub, sound, digest)
     store, key = _store(hub), _key(sound, offered.sha256)
     received = _received(_chunks(store, key))
     if received < offered.bytes:
@@ -139,7 +167,10 @@ def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> 
     values |= {"is_clip": offered.is_clip, "format": offered.format, "bytes": offered.bytes}
     values |= {"sha256": digest, "now": to_microseconds(data.utc_now())}
     with hub.database.writing() as connection:
-        connection.execute(_PUT_SOUND, values)
+        if connection.execute(f"{_END_UPLOAD} AND NOT is_going RETURNING id", values).fetchone():
+            connection.execute(_PUT_SOUND, values)
+        else:
+            raise _going(sound)
     _forget_others(store, sound, key)
     return None
 
@@ -156,7 +187,56 @@ def put_chunk(  # noqa: PLR0917 - what a chunk is
     """
     with hub.database.writing() as connection:
         _owned_row(connection, sensor_row, sound)
+    _touch(hub, sound, bytes.fromhex(sha256))
     _store(hub).put(_chunk_key(_key(sound, sha256), start), chunk)
+
+
+def remove_given_up(hub: Hub, most: int = 20) -> int:
+    """Remove the chunks of sounds that their sensors gave up half-way; return of how many.
+
+    Parameters
+    ----------
+    most
+        Sounds that are seen to at a time.
+
+    Raises
+    ------
+    HubError
+        If the database or the store does not answer; what is left is removed the next time.
+    """
+    before = to_microseconds(data.utc_now() - GIVEN_UP_AFTER)
+    with hub.database.writing() as connection:
+        found = connection.execute(_GIVE_UP, {"before": before, "most": most}).fetchall()
+    store = _store(hub)
+    for sound, digest, is_there in found:
+        if not is_there:
+            for key in store.sizes(_key(UUID(bytes=sound), digest.hex())):
+                store.delete(key)
+        with hub.database.writing() as connection:
+            connection.execute(_END_UPLOAD, {"id": sound, "sha256": digest})
+    return len(found)
+
+
+def _touch(hub: Hub, sound: UUID, digest: bytes) -> None:
+    """Note that somebody sends a sound.
+
+    Raises
+    ------
+    HubUnavailableError
+        If what there was of it is being removed.
+    """
+    values = {"id": sound.bytes, "sha256": digest, "now": to_microseconds(data.utc_now())}
+    with hub.database.writing() as connection:
+        if connection.execute(_TOUCH, values).fetchone() is None:
+            raise _going(sound)
+
+
+def _going(sound: UUID) -> HubUnavailableError:
+    return HubUnavailableError(
+        f"what the hub had of {sound} is being removed: nothing came for "
+        f"{GIVEN_UP_AFTER.days} days.",
+        "send it again later, from its beginning",
+    )
 
 
 def _known(connection: Connection, sound: UUID) -> Sound | None:

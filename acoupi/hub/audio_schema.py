@@ -20,4 +20,15 @@ AUDIO_TABLES = (
     )
     """,
     "CREATE INDEX audio_recording ON audio (recording_row)",
+    # Of which there may be chunks in the store; it goes when the sound is there, or was given up.
+    """
+    CREATE TABLE upload (
+        id BYTEA NOT NULL,                       -- of the sound
+        sha256 BYTEA NOT NULL,                   -- of the whole that was offered
+        touched_on_us BIGINT NOT NULL,           -- when its sensor last offered it, or sent of it
+        is_going BOOLEAN NOT NULL DEFAULT false, -- its chunks are being removed
+        PRIMARY KEY (id, sha256)
+    )
+    """,
+    "CREATE INDEX upload_touched ON upload (touched_on_us)",
 )

@@ -1,6 +1,7 @@
 """What a worker asks of its hub over HTTP."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -58,7 +59,15 @@ class HubClient:
 
     def fetch(self, path: str, file: Path, size: int, sha256: str) -> None:
         """Fetch a file, which is whole and right, or not there."""
+        _need_room(file.parent, size)
         part = file.with_name(f".{file.name}.part")
+        try:
+            self._fetch(path, part, size, sha256)
+            part.rename(file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _fetch(self, path: str, part: Path, size: int, sha256: str) -> None:
         digest = hashlib.sha256()
 
         def exchange(session: DeadlineSession) -> int:
@@ -72,20 +81,17 @@ class HubClient:
 
         fetched = self._within(exchange, PATIENCE + size / SLOWEST)
         if fetched != size:
-            part.unlink()
             raise HubUnavailableError(
                 "the hub did not send all of a recording.",
                 "nothing: it is fetched again",
                 why=f"{fetched} of {size} bytes came.",
             )
         if digest.hexdigest() != sha256:
-            part.unlink()
             raise HubError(
                 "the hub sent other sound than it took in.",
                 "acoupi hub analyse on its folder again, if it is of an archive",
                 why="its file was changed since, or is damaged.",
             )
-        part.rename(file)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> requests.Response:
         def exchange(session: DeadlineSession) -> requests.Response:
@@ -121,6 +127,16 @@ class HubClient:
             timeout=PATIENCE,
             allow_redirects=False,
             **options,
+        )
+
+
+def _need_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise HubError(
+            f"a recording of {size / 1e6:.0f} MB does not fit into the folder of this worker.",
+            "TMPDIR=FOLDER acoupi hub work, with a folder on a disk that has more room",
+            why=f"there are {free / 1e6:.0f} MB free in {folder}.",
         )
 
 

@@ -29,6 +29,7 @@ from acoupi.hub.fleet_pages import fleet_routes
 from acoupi.hub.parts import Hub
 from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
+from acoupi.hub.tidying import tidying
 from acoupi.reports import Report
 
 __all__ = ["make_ingest", "serve", "serving_here"]
@@ -58,14 +59,15 @@ def serve(
     hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
 ) -> None:
     """Serve until a signal ends it; over TLS with a certificate and its key."""
-    uvicorn.run(
-        make_ingest(hub),
-        host=host,
-        port=port,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        **OPTIONS,
-    )
+    with tidying(hub):
+        uvicorn.run(
+            make_ingest(hub),
+            host=host,
+            port=port,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            **OPTIONS,
+        )
 
 
 @contextmanager

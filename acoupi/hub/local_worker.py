@@ -7,13 +7,13 @@ started it was killed.
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
 from acoupi.hub.analysing import Analyser
 from acoupi.hub.calling import HubClient
+from acoupi.hub.worker_home import worker_home
 from acoupi.hub.working import AtWork
 from acoupi.stack.loading import load_program_class
 
@@ -37,9 +37,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what models print is no answer
     orders = Orders.model_validate_json(sys.stdin.readline())
-    with tempfile.TemporaryDirectory(prefix="acoupi-worker-") as folder:
-        os.environ["ACOUPI_HOME"] = folder
-        home = Path(folder)
+    with worker_home() as home:
+        os.environ["ACOUPI_HOME"] = str(home)
         client = HubClient(orders.hub, SecretStr(orders.token))
         analyser = Analyser(load_program_class(orders.program), home, tuple(orders.files))
         at_work = AtWork(client, analyser, home, orders.lease_s)

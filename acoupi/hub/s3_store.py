@@ -1,6 +1,7 @@
 """A bucket of an S3-compatible store, through obstore."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +10,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store as Bucket
 
+from acoupi import clock
 from acoupi.errors import HubError, HubFullError, HubUnavailableError
 from acoupi.hub.pieces import PIECE, check_same
 
@@ -17,9 +19,14 @@ __all__ = ["S3Store"]
 PATIENCE = timedelta(seconds=20)
 """For one request, and for all of its repetitions."""
 REPETITIONS = 2
-_FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage", "507 ")
+REST = 30.0
+"""Seconds without a request to a store that did not answer one: each would hold up a thread."""
+_FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage")
 """How stores say that a bucket, or a disk below it, has no more room."""
-_REFUSES = ("AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch")
+_STATUS = re.compile(r"status code: ([0-9]{3})")
+_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_ASKED_FOR_KEYS = "/latest/"
+"""Where no keys are given, machines of Amazon are asked for them."""
 
 
 class S3Store:
@@ -42,6 +49,8 @@ class S3Store:
             client_options={"allow_http": endpoint.startswith("http://"), "timeout": PATIENCE},
             retry_config={"max_retries": REPETITIONS, "retry_timeout": PATIENCE},
         )
+        self._silent: tuple[str, float] | None = None
+        """How it did not answer, and until when it is not asked again."""
 
     def put(self, key: str, content: bytes) -> None:
         """Put an object that is not there; see `AudioStore`."""
@@ -77,24 +86,36 @@ class S3Store:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        if self._silent and clock.monotonic() < self._silent[1]:
+            raise self._error(self._silent[0])
         try:
             yield
-        except FileNotFoundError as error:
-            raise HubError(
-                f"the store of the hub's sound has no such key ({self._name})."
-            ) from error
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:
             said = str(error)
-            reason = next((one for one in (*_FULL, *_REFUSES) if one in said), None)
-            if reason in _FULL:
-                raise HubFullError(
-                    f"the hub has no room for more sound ({self._name}: {reason.strip()}).",
-                    "make room in the bucket, or raise its quota",
+            if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in said:
+                raise HubError(
+                    f"the store of the hub's sound has no such key ({self._name})."
                 ) from error
-            raise HubUnavailableError(
-                f"the store of the hub's sound does not answer ({self._name}"
-                f"{f': {reason}' if reason else ''}).",
-                "check the store, and the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
-                "AWS_SECRET_ACCESS_KEY and AWS_REGION",
-                why=said.splitlines()[0][:300] if said else None,
-            ) from error
+            if not _STATUS.search(said):
+                self._silent = said, clock.monotonic() + REST
+            raise self._error(said) from error
+
+    def _error(self, said: str) -> HubUnavailableError:
+        status, code = _STATUS.search(said), _CODE.search(said)
+        reason = code[1] if code else f"HTTP {status[1]}" if status else None
+        if (status and status[1] == "507") or any(one in said for one in _FULL):
+            return HubFullError(
+                f"the hub has no room for more sound ({self._name}: {reason}).",
+                "make room in the bucket, or raise its quota",
+            )
+        does = "does not answer" if status is None else "is in trouble"
+        if status and status[1][0] == "4":
+            does = "refuses"
+        if _ASKED_FOR_KEYS in said:
+            does, reason = "cannot be asked", "there are no keys"
+        return HubUnavailableError(
+            f"the store of the hub's sound {does} ({self._name}{f': {reason}' if reason else ''}).",
+            "check the store, and the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_REGION",
+            why=said.splitlines()[0][:300] if said else None,
+        )

@@ -12,7 +12,7 @@ from acoupi.hub.audio_schema import AUDIO_TABLES
 from acoupi.hub.fleet_schema import FLEET_TABLES
 from acoupi.hub.people_schema import PEOPLE_TABLES
 
-__all__ = ["STATEMENTS", "UPGRADES", "VERSION"]
+__all__ = ["STATEMENTS", "UPGRADES", "VERSION", "is_known_version"]
 
 VERSION = 2
 """Of the tables; a database of a newer one is refused, an older one gets what it lacks."""
@@ -319,3 +319,16 @@ STATEMENTS = (
 
 UPGRADES = {1: _SINCE_2}
 """What a database of a version lacks of the next one."""
+
+
+def is_known_version(number: int) -> bool:
+    """Return whether tables of a version are those of here, or can become them.
+
+    Examples
+    --------
+    >>> is_known_version(VERSION), is_known_version(VERSION + 1)
+    (True, False)
+    """
+    while number in UPGRADES:
+        number += 1
+    return number == VERSION

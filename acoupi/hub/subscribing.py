@@ -22,6 +22,7 @@ from acoupi.components.messengers.mqtt_session import Publication, SessionConnec
 from acoupi.errors import AccessRefusedError, HubError, MessageSendError
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.publications import put_publications
+from acoupi.hub.pulse import beat
 from acoupi.printing import printable
 
 __all__ = ["Subscriber"]
@@ -115,6 +116,7 @@ class Subscriber:
                     return
                 if not connection.is_open:
                     raise ConnectionLostError(self._lost(connection))
+                beat()
         finally:
             connection.close()
 

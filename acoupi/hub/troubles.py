@@ -25,4 +25,5 @@ class Troubles:
         if last is None or now - last >= EVERY:
             self._told = {what: on for what, on in self._told.items() if now - on < EVERY}
             self._told[error.message] = now
-            _logger.warning("%s Try: %s", error.message, error.help)
+            why = f" Why: {error.why}" if error.why else ""
+            _logger.warning("%s%s Try: %s", error.message, why, error.help)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from acoupi.certificates import holds_certificates
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import Reporter
@@ -21,7 +22,7 @@ from acoupi.services.program_report import program_report
 from acoupi.services.reporting import generate_hub_task
 from acoupi.stack.settings import Settings
 
-__all__ = ["make_hub_task", "make_reporter"]
+__all__ = ["make_hub_task", "make_messenger", "make_reporter"]
 
 
 def make_reporter(store: Path, program: AcoupiProgram[Any], *, leaves_all: bool) -> Reporter:
@@ -61,21 +62,27 @@ def make_hub_task(
     config
         With which its program runs.
     """
-    assert hub.url is not None
-    assert hub.token is not None
     if not isinstance(messages, SqliteMessageStore):
         if messages is not None:
             logger.warning("The hub gets no messages: the program has a message store of its own")
         messages = None
-    authority = hub.ca_certificate and home_dir() / hub.ca_certificate.expanduser()
-    messenger = HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)
     return generate_hub_task(
         Unreported(store),
         reporter,
-        messenger,
+        make_messenger(hub, logger),
         messages,
         logger,
         sound=UnsentSound(store),
         audio=hub.audio,
         find_settings=lambda: settings_report(settings, config),
     )
+
+
+def make_messenger(hub: Hub, logger: logging.Logger | None = None) -> HubMessenger:
+    """Return what reports to a hub."""
+    assert hub.url is not None
+    assert hub.token is not None
+    authority: Path | str | None = hub.ca_certificate
+    if isinstance(authority, str) and not holds_certificates(authority):
+        authority = home_dir() / Path(authority).expanduser()
+    return HubMessenger(hub.url, hub.token, logger, ca_certificate=authority)

@@ -119,9 +119,9 @@ def test_a_sensor_that_only_records_has_its_detections_at_the_hub_also_after_it_
     token = hub.acoupi("hub", "add-sensor", "oak-1").stdout.strip()
     url = hub.home.read().address
     setup = ("setup", "--program", "demo", "--target", "process", *QUICK)
-    trusted = ("--sensor.hub.ca_certificate", str(hub.home.path / "ca" / "ca.pem"))
-    own = ("--sensor.hub.url", url, *trusted)
-    hub.acoupi(*setup, *own, home=home, ACOUPI_SENSOR__HUB__TOKEN=token)
+    trusted = (hub.home.path / "ca" / "ca.pem").read_text()
+    variables = {"ACOUPI_SENSOR__HUB__TOKEN": token, "ACOUPI_SENSOR__HUB__CA_CERTIFICATE": trusted}
+    hub.acoupi(*setup, "--sensor.hub.url", url, home=home, **variables)
     hub.acoupi("start", "Old oak", home=home)
     try:
         eventually(hub.detections, "a detection at the hub", DEADLINE)
@@ -136,7 +136,27 @@ def test_a_sensor_that_only_records_has_its_detections_at_the_hub_also_after_it_
     status = json.loads(hub.acoupi("hub", "status", "--json").stdout)
     assert status["problems"] == []
     assert status["database"]["sensors"] == 1
-    copy = tmp_path / "hub.dump"
+
+
+def test_a_copy_is_put_back_and_the_hub_works_again_with_its_workers(
+    hub: Hub, tmp_path: Path
+) -> None:
+    copy, cut = tmp_path / "hub.dump", tmp_path / "cut.dump"
+    known = hub.detections()
     hub.acoupi("hub", "backup", str(copy))
-    assert copy.read_bytes().startswith(b"PGDMP")
     assert copy.stat().st_mode & 0o077 == 0
+    cut.write_bytes(copy.read_bytes()[:-40])
+    hub.acoupi("hub", "add-sensor", "added-later")
+
+    with pytest.raises(AssertionError, match="no whole copy"):
+        hub.acoupi("hub", "restore", str(cut), "--replace")
+    with pytest.raises(AssertionError, match="has something already"):
+        hub.acoupi("hub", "restore", str(copy))
+    hub.acoupi("hub", "restore", str(copy), "--replace")
+
+    assert hub.detections() == known
+    listed = json.loads(hub.acoupi("hub", "sensors", "--json").stdout)
+    assert "added-later" not in {one["name"] for one in listed}
+    status = json.loads(hub.acoupi("hub", "status", "--json").stdout)
+    assert status["problems"] == []
+    assert all(one["health"] == "healthy" for one in status["services"])

@@ -12,6 +12,7 @@ import yaml
 from acoupi.bundles.images import BASE, build_image, image_name, why_build
 from acoupi.bundles.variables import choose
 from acoupi.errors import TargetError
+from acoupi.offers import Offer, make_key, public_key, sealed
 from acoupi.system import Settings
 from acoupi.system.planning import SetupRequest, plan_setup
 from acoupi.targets.balena import write_balena_folder
@@ -69,6 +70,22 @@ def test_a_program_is_a_thin_layer_on_the_sensor_image(image: str, package: str)
     assert why_build(name, [package]) is None
     (Path(package) / "acoupi_nightjar" / "more.py").write_text("")
     assert why_build(name, [package]) is not None
+
+
+def test_the_image_checks_settings_that_a_hub_signed(image: str) -> None:
+    key = make_key()
+    offer = Offer(sensor="oak-1", number=7, minutes=1, settings={"detections": {"threshold": 0.6}})
+    envelope = sealed(key, offer).model_dump_json()
+    code = (
+        "import sys; from acoupi.offers import Envelope; "
+        "print(Envelope.model_validate_json(sys.argv[1]).opened(sys.argv[2], 'oak-1').number)"
+    )
+
+    run = ("run", "--rm", "--network", "none", "--read-only", image, "python", "-c", code)
+
+    assert docker(*run, envelope, public_key(key)).stdout.split() == ["7"]
+    others = docker(*run, envelope, public_key(make_key()), check=False)
+    assert "another key signed it" in others.stderr
 
 
 def test_the_documentation_is_in_the_image_and_read_without_a_network(image: str) -> None:

@@ -33,12 +33,14 @@ CHOICES = {
             "workers": {"test": 1},
         }
     ),
+    "subscribed": SMALL.model_copy(update={"subscribes": True}),
 }
 
 
 def generated(case: str) -> str:
     if case == "kubernetes":
-        scaled = CHOICES["workers"].model_copy(update={"target": "kubernetes", "scales": True})
+        more = {"target": "kubernetes", "scales": True, "subscribes": True}
+        scaled = CHOICES["workers"].model_copy(update=more)
         files = folder_of(HOME, scaled, **IMAGES)
         return "\n".join(f"=== {path}\n{one.text}" for path, one in sorted(files.items()))
     return render_compose(HOME, CHOICES[case], owner=(1000, 1000), **IMAGES).text

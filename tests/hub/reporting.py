@@ -45,7 +45,7 @@ def wait_for(condition: Any, what: str) -> None:
 class Hub:
     """A hub that can be killed, and started again at the same address."""
 
-    def __init__(self, database: str, audio: Path | None = None) -> None:
+    def __init__(self, database: str, audio: Path | str | None = None) -> None:
         self.database, self.audio, self.port = database, audio, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None

@@ -221,6 +221,8 @@ def test_what_is_not_there_from_the_first_is_said_at_once(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     nowhere = f"postgresql://127.0.0.1:{free_port()}/acoupi"
     for place, database, code, what in (
         (tmp_path / "empty", url, 2, "there is no file in"),

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from acoupi.errors import (
     HubUnavailableError,
     RecordingFileError,
 )
-from acoupi.hub import folder_store
-from acoupi.hub.audio import read_audio
+from acoupi.hub import folder_store, tidying
+from acoupi.hub.audio import read_audio, remove_given_up
 from acoupi.hub.audio_store import AudioStore, open_store
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.folder_store import FolderStore
@@ -37,8 +37,10 @@ from acoupi.hub.tokens import digest_of
 from acoupi.reports import digest_header
 from tests.clocks import Clock
 from tests.postgres import Postgres
+from tests.services import eventually
 from tests.stores import recording
 
+DAY = 86_400
 SOUND = bytes(range(256)) * 40 + b"end"
 SHA256 = hashlib.sha256(SOUND).hexdigest()
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
@@ -121,10 +123,10 @@ def answering(status: int, code: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "code", "raised", "words"),
     [
-        (503, "SlowDown", HubUnavailableError, "does not answer"),
+        (503, "SlowDown", HubUnavailableError, "in trouble.*SlowDown"),
         (403, "QuotaExceeded", HubFullError, "no room for more sound.*QuotaExceeded"),
         (507, "XMinioStorageFull", HubFullError, "no room for more sound"),
-        (403, "AccessDenied", HubUnavailableError, "AccessDenied"),
+        (403, "AccessDenied", HubUnavailableError, "refuses.*AccessDenied"),
     ],
 )
 def test_a_store_that_takes_nothing_is_told_by_name(
@@ -311,6 +313,99 @@ def test_what_was_begun_of_an_earlier_state_of_a_file_goes(one_server: Server) -
     assert one_server.hub.audio is not None
     [key] = one_server.hub.audio.sizes("")
     assert SHA256 in key
+
+
+def test_chunks_of_a_sound_that_was_given_up_go_after_a_month_without_a_word(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    clock.install(monkeypatch)
+    assert server.hub.audio is not None
+    server.put(0, SOUND[:5000])
+    clock.advance(29 * DAY)
+    assert server.offer().json()["received"] == 5000  # it is still at it
+    clock.advance(29 * DAY)
+    assert remove_given_up(server.hub) == 0
+    assert server.offer().json()["received"] == 5000
+
+    clock.advance(31 * DAY)
+    assert remove_given_up(server.hub) == 1
+
+    assert server.hub.audio.sizes("") == {}
+    assert remove_given_up(server.hub) == 0
+    assert server.offer().json()["received"] == 0
+    server.put(0, SOUND)
+    assert server.offer().json() == {"stored": True}
+    server.put(0, SOUND)  # late
+    clock.advance(31 * DAY)
+    remove_given_up(server.hub)
+    assert server.heard() == SOUND
+
+
+def test_what_is_being_removed_is_told_until_it_is_gone(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, store = Clock(), one_server.hub.audio
+    clock.install(monkeypatch)
+    assert isinstance(store, FolderStore)
+    one_server.put(0, SOUND)
+    clock.advance(31 * DAY)
+    away = store.folder.rename(store.folder.with_name("away"))
+    with pytest.raises(HubUnavailableError):
+        remove_given_up(one_server.hub)
+    away.rename(store.folder)
+
+    told = one_server.offer()
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "60")
+    assert "is being removed" in told.json()["error"]
+    assert one_server.put(0, SOUND).status_code == 503
+
+    assert remove_given_up(one_server.hub) == 1
+    assert one_server.offer().json()["received"] == 0
+
+
+class Slow(FolderStore):
+    """So slow that something happens while it reads."""
+
+    meanwhile: Callable[[], object]
+
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        yield from super().stream(key, start, end)
+        self.meanwhile()
+
+
+def test_a_sound_that_is_given_up_while_it_is_taken_in_is_sent_again(
+    database: HubDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, store = Clock(), Slow(tmp_path / "kept")
+    clock.install(monkeypatch)
+    store.folder.mkdir()
+    server = Server(database, store, tmp_path)
+    server.put(0, SOUND)
+
+    def give_up() -> None:
+        clock.advance(31 * DAY)  # the clock of the hub was set
+        assert remove_given_up(server.hub) == 1
+
+    store.meanwhile = give_up
+    assert server.offer().status_code == 503
+    assert server.offer().json()["received"] == 0
+
+
+def test_a_hub_that_serves_removes_what_was_given_up_in_lots(
+    one_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    clock.install(monkeypatch)
+    monkeypatch.setattr(tidying, "PAUSE", 0.01)
+    store = one_server.hub.audio
+    assert isinstance(store, FolderStore)
+    for number in range(25):  # more than a lot
+        one_server.put(0, bytes([number]), sha256=f"{number:064x}")
+    clock.advance(31 * DAY)
+
+    with tidying.tidying(one_server.hub):
+        eventually(lambda: not any(store.folder.iterdir()), "an empty store", 60)
 
 
 def test_a_sensor_sends_only_sound_of_its_own_recordings(one_server: Server) -> None:

@@ -5,9 +5,9 @@ import socket
 import ssl
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import kubernetes_validate
@@ -22,6 +22,7 @@ from acoupi import data
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.engine import Answer, Engine
 from acoupi.components.messengers.hub import HubMessenger
+from acoupi.components.messengers.mqtt_collecting import read_address
 from acoupi.config.env_files import read_env
 from acoupi.config.hub import Hub
 from acoupi.errors import AcoupiError, MessageSendError, TargetError
@@ -33,7 +34,9 @@ from acoupi.hub.bundle.manifest_checks import hub_manifest_problems, reached_in
 from acoupi.hub.bundle.running import RunningHub
 from acoupi.hub.bundle.services import worker_name
 from acoupi.hub.bundle.setting_up import set_up_hub
+from acoupi.services.hub import make_messenger
 from acoupi.writing import write_files
+from tests.services import free_port
 
 NAME = {"name": "hub.example.org"}
 EVERYTHING = {
@@ -43,6 +46,8 @@ EVERYTHING = {
     "listen_broker": {"address": "0.0.0.0", "port": 6380},
     "listen_web": {"address": "0.0.0.0", "port": 8443},
 }
+
+MQTT = "mqtts://hub:very-secret@broker.example.org/acoupi"
 
 
 def set_up(folder: Path, given: Mapping[str, Any] = NAME, **urls: str) -> dict[str, Any]:
@@ -67,10 +72,10 @@ def test_only_ingest_is_published_and_only_to_this_machine(hub: Path) -> None:
 
 
 def test_no_service_but_those_that_need_it_reaches_the_database(hub: Path) -> None:
-    services = set_up(hub, EVERYTHING)["services"]
+    services = set_up(hub, EVERYTHING, subscribe=MQTT)["services"]
 
     reached = {name for name, one in services.items() if "database" in one["networks"]}
-    assert reached == {"database", "ingest", "dispatch", "web"}
+    assert reached == {"database", "ingest", "dispatch", "subscribe", "web"}
     assert services[worker_name("test")]["networks"] == ["broker", "work"]
 
 
@@ -84,6 +89,69 @@ def test_the_pages_only_read_sound_and_are_published_where_it_is_said(hub: Path)
         "/audio": True,
     }
     assert set(read_env(hub / "secrets" / "web.env")) == {"ACOUPI_HUB_DATABASE"}
+
+
+def test_what_subscribes_has_a_way_out_of_its_own_and_no_folder(hub: Path) -> None:
+    document = set_up(hub, EVERYTHING, subscribe=MQTT)
+    services = document["services"]
+
+    assert services["subscribe"]["networks"] == ["database", "subscribe"]
+    assert not services["subscribe"].get("volumes")
+    assert not services["subscribe"].get("ports")
+    joined = [name for name, one in services.items() if "subscribe" in one["networks"]]
+    assert joined == ["subscribe"]
+    states = {one.name for one in RunningHub(HubHome(hub), Told()).states()}
+    assert "subscribe" in states
+
+
+def test_the_password_of_the_mqtt_broker_is_in_its_secret_alone_and_stays(hub: Path) -> None:
+    set_up(hub, EVERYTHING, subscribe=MQTT)
+    set_up(hub, {"timezone": "Europe/London"})
+
+    holders = [one.relative_to(hub).as_posix() for one in hub.rglob("*")
+               if one.is_file() and "very-secret" in one.read_text()]  # fmt: skip
+    assert sorted(holders) == ["secrets/subscribe.env", "secrets/subscribe.url"]
+    variables = read_env(hub / "secrets" / "subscribe.env")
+    assert variables.keys() == {"ACOUPI_HUB_DATABASE", "ACOUPI_HUB_MQTT"}
+    assert variables["ACOUPI_HUB_MQTT"] == MQTT
+
+    assert "subscribe" not in set_up(hub, {}, subscribe="")["services"]
+    assert not (hub / "secrets" / "subscribe.url").exists()
+
+
+def test_the_authority_of_the_mqtt_broker_goes_along(hub: Path, tmp_path: Path) -> None:
+    [pem, *_] = own_certificate(tmp_path, ["broker.example.org"]).values()
+    (tmp_path / "ca.pem").write_text(pem.text)
+
+    set_up(hub, NAME, subscribe=f"{MQTT}?ca={tmp_path / 'ca.pem'}")
+
+    url = read_env(hub / "secrets" / "subscribe.env")["ACOUPI_HUB_MQTT"]
+    (tmp_path / "ca.pem").unlink()
+    broker, topic = read_address(url)
+    assert (broker.username, topic) == ("hub", "acoupi")
+    assert broker.certificates
+    assert broker.certificates.ca_certificate == pem.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "said"),
+    [
+        ("subscribe", "http://broker.example.org", "mqtts://"),
+        ("subscribe", "mqtt://localhost/acoupi", "localhost is the container"),
+        ("subscribe", MQTT + "?ca=/dev/null", "must be a certificate"),
+        ("subscribe", MQTT + "?ca=/there/is/none", "no such file"),
+        ("database", "postgresql://me@127.0.0.1/hub", "localhost is the container"),
+        ("broker", "redis://[::1]:6379/0", "localhost is the container"),
+    ],
+)
+def test_an_address_that_a_container_cannot_use_is_refused(
+    hub: Path, kind: str, url: str, said: str
+) -> None:
+    error = refusal(lambda: set_up(hub, NAME, **{kind: url}))
+
+    assert said in " ".join(error.lines())
+    assert "very-secret" not in " ".join(error.lines())
+    assert not hub.exists()
 
 
 def test_a_worker_sees_no_folder_but_that_of_the_authority(hub: Path) -> None:
@@ -200,7 +268,7 @@ def test_sound_in_a_bucket_lets_ingest_out_and_keeps_its_keys_secret(
 def manifests(folder: Path, **given: Any) -> list[dict[str, Any]]:
     pages = {"listen_web": {"port": 8091}}
     more = {"target": "kubernetes", "workers": {"test": 2}, **pages, **given}
-    set_up_hub(HubHome(folder), NAME | more, own_servers={})
+    set_up_hub(HubHome(folder), NAME | more, own_servers={"subscribe": MQTT})
     files = [folder / "kubernetes" / one for one in ("kept.yaml", "hub.yaml")]
     return [one for file in files for one in yaml.safe_load_all(file.read_text())]
 
@@ -216,7 +284,7 @@ def test_every_document_of_a_hub_is_one_of_kubernetes(hub: Path, version: str) -
 
 def test_policies_let_in_whom_the_networks_of_compose_let_in(hub: Path, tmp_path: Path) -> None:
     more = {"workers": {"test": 2}, "listen_web": {"port": 8091}}
-    services = set_up(tmp_path / "compose", NAME | more)["services"]
+    services = set_up(tmp_path / "compose", NAME | more, subscribe=MQTT)["services"]
     joined = {
         (caller.removesuffix("-test"), name)
         for name in ("database", "broker")
@@ -361,15 +429,16 @@ def test_no_engine_is_said_before_anything_else(hub: Path) -> None:
     assert "not installed" in str(refusal(running.check).why)
 
 
-def test_a_port_that_is_taken_is_named(hub: Path) -> None:
+@pytest.mark.parametrize("option", ["listen", "listen_web", "listen_broker"])
+def test_a_port_that_is_taken_is_named(hub: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        set_up(hub, NAME | {"listen": {"port": port}})
+        set_up(hub, NAME | {"listen": {"port": free_port()}} | {option: {"port": port}})
 
         said = refusal(RunningHub(HubHome(hub), Told()).check)
 
     assert str(port) in said.message
-    assert "--listen" in str(said.help)
+    assert f"--{option.replace('_', '-')} " in str(said.help)
 
 
 def test_a_copy_of_a_hub_that_runs_is_not_started(hub: Path) -> None:
@@ -404,7 +473,10 @@ def test_the_worst_container_of_a_service_is_its_state(hub: Path) -> None:
 # --- the sensor's side -------------------------------------------------------------------
 
 
-def test_a_sensor_trusts_the_authority_that_it_is_given_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_sensor_trusts_the_authority_that_it_is_given_and_no_other(
+    tmp_path: Path, is_text: bool
+) -> None:
     write_files({tmp_path / path: one for path, one in
                  own_certificate(tmp_path, ["localhost"]).items()})  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -414,8 +486,9 @@ def test_a_sensor_trusts_the_authority_that_it_is_given_and_no_other(tmp_path: P
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"https://localhost:{server.server_port}"
-        sure = HubMessenger(url, SecretStr("t"), ca_certificate=tmp_path / "ca" / "ca.pem")
-        unsure = HubMessenger(url, SecretStr("t"))
+        file = tmp_path / "ca" / "ca.pem"
+        sure = messenger_of(url, file.read_text() if is_text else str(file))
+        unsure = messenger_of(url, another_authority(tmp_path) if is_text else None)
         message = data.Message(content="{}")
         try:
             with pytest.raises(MessageSendError, match="cannot reach"):
@@ -426,6 +499,35 @@ def test_a_sensor_trusts_the_authority_that_it_is_given_and_no_other(tmp_path: P
             unsure.close()
             server.shutdown()
             thread.join(60)
+
+
+def messenger_of(url: str, authority: str | None) -> HubMessenger:
+    return make_messenger(Hub(url=url, token=SecretStr("t"), ca_certificate=authority))
+
+
+def another_authority(folder: Path) -> str:
+    return own_certificate(folder / "other", ["localhost"])[PurePath("ca/ca.pem")].text
+
+
+@pytest.mark.parametrize("spoilt", [lambda text: text.replace("\n", "\\n"),
+                                    lambda text: text.replace("\n", " "),
+                                    lambda text: f"made by hand:\r\n{text}"])  # fmt: skip
+def test_a_certificate_that_lost_its_line_ends_in_a_variable_is_the_same(
+    tmp_path: Path, spoilt: Callable[[str], str]
+) -> None:
+    pem = another_authority(tmp_path)
+
+    hub = Hub(url="https://hub", token=SecretStr("t"), ca_certificate=spoilt(pem + pem))
+
+    assert hub.ca_certificate == pem + pem
+
+
+def test_what_is_no_certificate_is_refused_at_setup(tmp_path: Path) -> None:
+    pem = another_authority(tmp_path)
+    key = own_certificate(tmp_path, ["x"])[PurePath("tls/hub.key")].text
+    for text in (pem[:300], pem.replace("M", "!"), key, pem.replace(pem[40:80], "")):
+        with pytest.raises(ValueError, match="must be a certificate"):
+            Hub(url="https://hub", token=SecretStr("t"), ca_certificate=text)
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -440,4 +542,4 @@ class Answering(BaseHTTPRequestHandler):
 
 def test_an_authority_without_tls_is_refused() -> None:
     with pytest.raises(ValueError, match="https"):
-        Hub(url="http://hub", token=SecretStr("t"), ca_certificate=Path("ca.pem"))
+        Hub(url="http://hub", token=SecretStr("t"), ca_certificate="ca.pem")

@@ -1,13 +1,17 @@
 """Messages of sensors from a real broker in the database of a hub: each once, none lost."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from acoupi import data
@@ -15,14 +19,17 @@ from acoupi.cli.app import app
 from acoupi.components.messengers import MQTTMessenger
 from acoupi.components.messengers.mqtt_connection import Broker, Connection
 from acoupi.components.messengers.mqtt_session import Publication
+from acoupi.config.env_files import read_env
 from acoupi.errors import AccessRefusedError, ParameterError
 from acoupi.hub import publications
+from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.setting_up import set_up_hub
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.publications import get_strangers, put_publications
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.subscribing import Subscriber
 from tests.postgres import Postgres
-from tests.services import Mosquitto, eventually
+from tests.services import Mosquitto, eventually, make_authority
 
 DEADLINE = 60.0
 
@@ -168,6 +175,41 @@ def test_what_the_database_does_not_take_is_kept_until_it_does(
         wait_for(database, 2)
 
     assert [content for _, _, content in stored(database)] == ["first", "second"]
+
+
+def test_the_service_of_a_hub_takes_in_with_the_variables_that_setup_gave_it(
+    database: HubDatabase, postgres: Postgres, tmp_path: Path, home: Path
+) -> None:
+    hub, tls = tmp_path / "hub", make_authority(tmp_path / "tls")
+    url = f"mqtts://hub:pass%20word@broker.example.org/acoupi?ca={tls.ca}"
+    set_up_hub(HubHome(hub), {"name": "hub.example.org"}, own_servers={"subscribe": url})
+    service = yaml.safe_load((hub / "docker-compose.yml").read_text())["services"]["subscribe"]
+    pulse = tmp_path / "pulse.json"
+    with Mosquitto(tmp_path / "broker", users={"hub": "pass word"}, tls=tls) as broker:
+        given = read_env(hub / "secrets" / "subscribe.env")
+        there = f"localhost:{broker.port}"
+        given["ACOUPI_HUB_MQTT"] = given["ACOUPI_HUB_MQTT"].replace("broker.example.org", there)
+        given |= {"ACOUPI_HUB_DATABASE": postgres.url("subscribing"), "ACOUPI_PULSE": str(pulse)}
+        client = service["environment"]["ACOUPI_HUB_MQTT_CLIENT"]
+        acoupi = Path(sys.executable).with_name("acoupi")
+        command = [str(acoupi), *service["command"][1:]]
+        environ = {**os.environ, **given, "ACOUPI_HUB_MQTT_CLIENT": client}
+        with subprocess.Popen(command, env=environ) as process:
+            try:
+                eventually(pulse.exists, "a pulse", DEADLINE)
+                sender = MQTTMessenger(
+                    "localhost", "acoupi/oak-1", broker.port, timeout=DEADLINE, username="hub",
+                    password="pass word", use_tls=True, ca_certificate=tls.ca,
+                )  # fmt: skip
+                with closing(sender):
+                    sender.send_message(data.Message(content="heard"))
+                wait_for(database, 1)
+            finally:
+                process.terminate()
+            assert process.wait(DEADLINE) == 0
+        assert client in broker.log()
+
+    assert [content for _, _, content in stored(database)] == ["heard"]
 
 
 def test_a_broker_that_does_not_let_it_in_ends_it(database: HubDatabase, tmp_path: Path) -> None:

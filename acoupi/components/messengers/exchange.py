@@ -6,6 +6,7 @@ The time-outs of requests are for each read: a server that sends a byte now and 
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,13 +37,19 @@ class DeadlineError(TimeoutError):
 
 
 class DeadlineSession(requests.Session):
-    """A session whose exchanges end at a deadline; to be used by one thread."""
+    """A session whose exchanges end at a deadline; to be used by one thread.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    context
+        With the authorities to trust, and no others; None: those that requests trusts.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__()
         self._line = _Line()
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(self._line))
+            self.mount(scheme, _Adapter(self._line, context))
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request; return the final answer, complete with its headers."""
@@ -149,13 +156,18 @@ class _Cuttable(HTTPConnection):
 
 
 class _CuttableTLS(_Cuttable, HTTPSConnection):
-    pass
+    context: ssl.SSLContext | None
+
+    def connect(self) -> None:
+        if self.context:
+            self.ssl_context, self.ca_certs, self.ca_cert_dir = self.context, None, None
+        super().connect()
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Line, context: ssl.SSLContext | None) -> None:
         plain = type("Plain", (_Cuttable,), {"line": line})
-        secure = type("Secure", (_CuttableTLS,), {"line": line})
+        secure = type("Secure", (_CuttableTLS,), {"line": line, "context": context})
         self._pools = {
             "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),

@@ -111,7 +111,7 @@ class HTTPMessenger(types.Messenger):
         token: SecretStr | str | None = None,
         username: str | None = None,
         password: SecretStr | str | None = None,
-        ca_certificate: Path | None = None,
+        ca_certificate: Path | str | None = None,
         client_certificate: Path | None = None,
         client_key: Path | None = None,
         verify: bool = True,
@@ -257,9 +257,11 @@ class HTTPMessenger(types.Messenger):
         """Return the session of this thread in this process."""
         session: DeadlineSession | None = getattr(self._local, "session", None)
         if session is None or session.is_cut or self._local.pid != os.getpid():
-            if self.base_url.startswith("https:"):
-                self._certificates.context()  # says better than requests what is wrong with a file
-            self._local.session = session = DeadlineSession()
+            context = None
+            if self.base_url.startswith("https:"):  # says better than requests what is wrong
+                context = self._certificates.context()
+            own = isinstance(self._certificates.ca_certificate, str)
+            self._local.session = session = DeadlineSession(context if own else None)
             self._local.pid = os.getpid()
             session.headers.update(self.headers)
             self._sessions.add(session)
@@ -272,7 +274,9 @@ class HTTPMessenger(types.Messenger):
         """
         ca_certificate, certificate, key, verify = self._certificates
         return {
-            "verify": str(ca_certificate) if verify and ca_certificate else verify,
+            "verify": str(ca_certificate)
+            if verify and isinstance(ca_certificate, Path)
+            else verify,
             "cert": (str(certificate), str(key)) if certificate and key else _path(certificate),
         }
 

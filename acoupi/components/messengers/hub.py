@@ -42,7 +42,7 @@ class HubMessenger(HTTPMessenger):
         logger: logging.Logger | None = None,
         *,
         timeout: float = LONGEST,
-        ca_certificate: Path | None = None,
+        ca_certificate: Path | str | None = None,
     ) -> None:
         headers = {"Content-Encoding": "gzip"}
         self._url = url.rstrip("/")

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from paho.mqtt.enums import MQTTProtocolVersion
 from pydantic import SecretStr
 
+from acoupi.certificates import authority_text, holds_certificates
 from acoupi.components.messengers.config import check_host, check_topic
 from acoupi.components.messengers.mqtt_connection import Broker, Connection, OldProtocolError
 from acoupi.components.messengers.tls import Certificates
@@ -46,7 +47,7 @@ def read_address(url: str, option: str = "--mqtt") -> tuple[Broker, str]:
             parts.port or default_port,
             username=unquote(parts.username) if parts.username else None,
             password=SecretStr(unquote(parts.password)) if parts.password else None,
-            certificates=Certificates(Path(authority[0]) if authority else None)
+            certificates=Certificates(_authority(authority[0]) if authority else None)
             if parts.scheme == "mqtts"
             else None,
         )
@@ -58,6 +59,10 @@ def read_address(url: str, option: str = "--mqtt") -> tuple[Broker, str]:
             f"{option} mqtts://USER:PASSWORD@broker.example.org/acoupi",
             why=str(error),
         ) from error
+
+
+def _authority(text: str) -> Path | str:
+    return authority_text(text) if holds_certificates(text) else Path(text)
 
 
 def _port_of(scheme: str) -> int:
@@ -73,7 +78,7 @@ def collect(url: str, seconds: float, take: Callable[[str, bytes], None]) -> Non
     ----------
     url
         ``mqtt://USER:PASSWORD@HOST:PORT/TOPIC``, or ``mqtts://…`` for TLS; ``?ca=FILE``: trust
-        the certificates of this authority only.
+        the certificates of this authority only; it may also be the certificate itself.
     take
         Called with topic and content, from one other thread.
 

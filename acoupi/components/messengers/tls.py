@@ -11,23 +11,26 @@ __all__ = ["Certificates", "explain_tls"]
 
 
 class Certificates(NamedTuple):
-    """Trusted authorities, and the client certificate of the sensor."""
+    """Trusted authorities, as a file or as PEM, and the client certificate of the sensor."""
 
-    ca_certificate: Path | None = None
+    ca_certificate: Path | str | None = None
     client_certificate: Path | None = None
     client_key: Path | None = None
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Load the files.
+        """Load them.
 
         Raises
         ------
         ConfigurationError
             Naming the file that is missing or not what it should be.
         """
-        context = ssl.create_default_context(
-            cafile=_readable(self.ca_certificate, "ca_certificate")
+        authority = self.ca_certificate
+        context = (
+            ssl.create_default_context(cadata=authority)
+            if isinstance(authority, str)
+            else ssl.create_default_context(cafile=_readable(authority, "ca_certificate"))
         )
         context.sslsocket_class = _TidySocket
         if not self.verify:

@@ -90,6 +90,8 @@ class HubChoices(BaseModel):
     has_own_database: bool = True
     """Whether it brings PostgreSQL; else its address is among the secrets."""
     has_own_broker: bool = True
+    subscribes: bool = False
+    """Whether it takes in what an MQTT broker has; the address of that is among the secrets."""
     target: Literal["compose", "kubernetes"] = "compose"
     cluster: dict[str, str] = {}
     """Of Kubernetes, by the variables of `acoupi.bundles.cluster`."""

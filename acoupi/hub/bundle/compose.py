@@ -30,6 +30,7 @@ from acoupi.hub.bundle.services import (
     DISPATCH,
     INGEST,
     INGEST_PORT,
+    SUBSCRIBE,
     WEB,
     WEB_PORT,
     WORKER,
@@ -99,6 +100,8 @@ def inner_variables(service: Service, choices: HubChoices) -> dict[str, str]:
         made = {"ACOUPI_HUB_CACHE": "/tmp/pages"} if service.role == WEB else {}  # noqa: S108
         audio = choices.audio if choices.keeps_audio_in_bucket else AUDIO
         return {"ACOUPI_HUB_AUDIO": audio, **made}
+    if service.role == SUBSCRIBE:
+        return {"ACOUPI_HUB_MQTT_CLIENT": choices.project, **pulse}
     if service.role != WORKER:
         return pulse if service.role == DISPATCH else {}
     host = choices.name if choices.certificate else INGEST
@@ -186,7 +189,7 @@ class HubSite(Site):
             # Workers here reach ingest by the name that is in its certificate.
             named = service.role == INGEST and choices.certificate is not None
             names[WORK] = (choices.name,) if named else ()
-        if service.role in {INGEST, WEB}:
+        if service.role in {INGEST, WEB, SUBSCRIBE}:
             names[service.role] = ()
         if service.role == BROKER and service.port:
             names[OUTSIDE] = ()
@@ -206,6 +209,7 @@ class HubSite(Site):
         kinds = {
             INGEST: f'driver_opts: {{{MASQUERADE}: "{"true" if asks else "false"}"}}',
             WEB: f'driver_opts: {{{MASQUERADE}: "{"true" if asks else "false"}"}}',
+            SUBSCRIBE: f'driver_opts: {{{MASQUERADE}: "true"}}',
             OUTSIDE: f'driver_opts: {{{MASQUERADE}: "false"}}',
             SERVERS: f'driver_opts: {{{MASQUERADE}: "true"}}',
         }
@@ -303,4 +307,4 @@ def hub_problems(document: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-_OF_DATABASE = (DATABASE, INGEST, DISPATCH, WEB)
+_OF_DATABASE = (DATABASE, INGEST, DISPATCH, SUBSCRIBE, WEB)

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from acoupi.bundles.manifest_checks import VOLUMES, closes_all, pod_problems
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB
+from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, SUBSCRIBE, WEB
 
 __all__ = ["hub_manifest_problems", "reached_in"]
 
 RUNNING = ("Deployment", "StatefulSet")
 COMPONENT = "app.kubernetes.io/component"
-CALLERS = {DATABASE: {INGEST, DISPATCH, WEB}, BROKER: {DISPATCH, "worker", "keda"}}
+CALLERS = {DATABASE: {INGEST, DISPATCH, SUBSCRIBE, WEB}, BROKER: {DISPATCH, "worker", "keda"}}
 
 
 def hub_manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -38,6 +38,7 @@ from acoupi.hub.bundle.services import (
     DISPATCH,
     INGEST,
     INGEST_PORT,
+    SUBSCRIBE,
     WEB,
     WEB_PORT,
     WORKER,
@@ -53,7 +54,7 @@ USERS = "/run/users"
 OWNER = 1000
 PORTS = {DATABASE: 5432, BROKER: 6379, INGEST: INGEST_PORT, WEB: WEB_PORT}
 REACHED_BY = {
-    DATABASE: (INGEST, DISPATCH, WEB),
+    DATABASE: (INGEST, DISPATCH, SUBSCRIBE, WEB),
     BROKER: (DISPATCH, WORKER),
     INGEST: (),
     WEB: (),
@@ -203,6 +204,8 @@ class _Pod:
     def _asks_elsewhere(self, roles: Mapping[str, None]) -> bool:
         """Return whether it asks servers that are not of this hub."""
         if self.role in {INGEST, WEB} and self.choices.keeps_audio_in_bucket:
+            return True
+        if self.role == SUBSCRIBE:
             return True
         asked = [one for one in (DATABASE, BROKER) if self.role in REACHED_BY[one]]
         return any(one not in roles for one in asked)

@@ -1,12 +1,9 @@
 """A hub that runs: started and stopped by Compose, and looked at."""
 
-import os
 import shlex
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from acoupi import data
@@ -23,13 +20,13 @@ from acoupi.bundles.engine import (
 )
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.config.env_files import quoted, read_env
-from acoupi.errors import ConfigurationError, TargetError
+from acoupi.errors import TargetError
 from acoupi.hub.bundle.choices import HubHome
 from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, known_url
 from acoupi.hub.bundle.services import BROKER, INGEST, WORKER, hub_stack
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
-from acoupi.writing import PRIVATE, disk_error, write_atomic
+from acoupi.writing import PRIVATE, write_atomic
 
 __all__ = ["RunningHub", "ServiceState"]
 
@@ -38,14 +35,7 @@ UP = 300.0
 START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
-BACKUP_PATIENCE = 3600.0
 LAST_LINES = 15
-BACKUP = "backup.dump"
-DUMP = (
-    "umask 077; PGPASSWORD=$ACOUPI_DATABASE_PASSWORD exec pg_dump --host /run/database "
-    f"--username acoupi --format custom --file /run/database/{BACKUP} acoupi"
-)
-"""For a shell in the container of PostgreSQL, whose folder `run` this machine sees, too."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ class RunningHub:
                 continue
             address = port.address.strip("[]")
             if not Host(self.engine).is_port_free(address, port.number, "tcp"):
-                option = "--listen" if service.name == INGEST else "--listen-broker"
+                option = "--listen" if service.name == INGEST else f"--listen-{service.name}"
                 raise TargetError(
                     f"port {port.number} of {port.address} is taken.",
                     f"acoupi hub setup {option} {port.address}:{port.number + 1}, then again",
@@ -273,35 +263,3 @@ class RunningHub:
             f"docker compose --project-directory {shlex.quote(str(self.home.path))} logs",
             why=f"it said: {answer.said[-400:]}",
         )
-
-    def backup(self, file: Path) -> int:
-        """Copy the database into a new file that only its owner reads; return its bytes.
-
-        Raises
-        ------
-        AcoupiError
-            If the hub has no database of its own or it does not answer, or the file is there.
-        """
-        if not self.choices.has_own_database:
-            raise ConfigurationError(
-                "this hub has no database of its own.",
-                "pg_dump --format custom --file FILE URL, with the address of yours",
-                why="it uses a PostgreSQL that is elsewhere.",
-            )
-        if file.exists():
-            raise ConfigurationError(
-                f'"{file}" is there already.', "another name", why="a copy replaces nothing."
-            )
-        made = self.home.run / BACKUP
-        try:
-            self.compose("exec", "-T", "database", "sh", "-c", DUMP, timeout=BACKUP_PATIENCE)
-            with made.open("rb") as source, file.open("xb") as target:
-                file.chmod(PRIVATE)
-                shutil.copyfileobj(source, target)
-                os.fsync(target.fileno())
-                return target.tell()
-        except OSError as error:
-            file.unlink(missing_ok=True)
-            raise disk_error("write", file, error) from error
-        finally:
-            made.unlink(missing_ok=True)

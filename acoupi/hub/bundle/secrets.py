@@ -3,20 +3,31 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import PurePath
-from urllib.parse import urlsplit
+from pathlib import Path, PurePath
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
+from acoupi.certificates import authority_text, holds_certificates
 from acoupi.commit import read_whole
+from acoupi.components.messengers.mqtt_collecting import read_address
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import HubChoices, HubHome
-from acoupi.hub.bundle.services import BROKER, DATABASE, DISPATCH, INGEST, WEB, worker_name
+from acoupi.hub.bundle.services import (
+    BROKER,
+    DATABASE,
+    DISPATCH,
+    INGEST,
+    SUBSCRIBE,
+    WEB,
+    worker_name,
+)
 from acoupi.stack.broker_users import known_password
-from acoupi.writing import PRIVATE, RenderedFile
+from acoupi.writing import PRIVATE, RenderedFile, disk_error
 
 __all__ = [
     "BROKER_USER",
     "INNER_BROKER",
+    "SERVERS",
     "USERS_FILE",
     "env_file",
     "hub_secrets",
@@ -37,11 +48,14 @@ INNER_BROKER = f"redis://{BROKER}:6379/0"
 BUCKET_VARIABLES = "AWS_"
 FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
 """They mean nothing in a container."""
+SERVERS = (DATABASE, BROKER, SUBSCRIBE)
+"""Kinds of servers that the hub may be told the address of."""
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
 }
 """What the address of a server of one's own begins with."""
+OPTIONS = {DATABASE: "--database-url", BROKER: "--broker-url", SUBSCRIBE: "--subscribe"}
 
 
 def env_file(service: str) -> PurePath:
@@ -60,14 +74,47 @@ def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
     kept = home.secrets / f"{kind}.url"
     if given is None:
         return read_whole(kept).strip() if kept.exists() else None
-    schemes = SCHEMES[kind]
-    if given and urlsplit(given).scheme not in schemes:
+    if given and kind == SUBSCRIBE:
+        read_address(given, OPTIONS[kind])
+        given = _with_authority(given)
+    elif given and urlsplit(given).scheme not in SCHEMES[kind]:
+        schemes = SCHEMES[kind]
         raise ConfigurationError(
             f"this is not the address of a {kind}.",
-            f"--{kind}-url {schemes[0]}://USER:PASSWORD@HOST/NAME",
+            f"{OPTIONS[kind]} {schemes[0]}://USER:PASSWORD@HOST/NAME",
             why=f"it begins with none of {', '.join(f'{one}://' for one in schemes)}.",
         )
+    if _is_of_this_machine(urlsplit(given).hostname or ""):
+        raise ConfigurationError(
+            f"{OPTIONS[kind]} cannot name this machine like that.",
+            f"{OPTIONS[kind]} with the name or address by which other machines reach it",
+            why="in a container, localhost is the container.",
+        )
     return given or None
+
+
+def _is_of_this_machine(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _with_authority(url: str) -> str:
+    """Return the address of an MQTT broker with its authority in it, which may be in a file."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if "ca" not in query or holds_certificates(query["ca"]):
+        return url
+    file = Path(query["ca"]).expanduser()
+    try:
+        query["ca"] = authority_text(file.read_text(errors="replace"))
+    except OSError as error:
+        raise disk_error("read", file, error) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f'"{file}" cannot be the authority of the broker.',
+            f"{OPTIONS[SUBSCRIBE]} mqtts://…?ca=FILE.pem",
+            why=f"it {error}.",
+        ) from error
+    return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
 
 def hub_secrets(
@@ -119,6 +166,8 @@ def hub_variables(
     served = {INGEST: own | bucket, DISPATCH: own | {"ACOUPI_HUB_BROKER": broker}}
     if choices.listen_web:
         served[WEB] = own | bucket
+    if choices.subscribes:
+        served[SUBSCRIBE] = own | {"ACOUPI_HUB_MQTT": urls[SUBSCRIBE]}
     if DATABASE in passwords:
         served[DATABASE] = {"ACOUPI_DATABASE_PASSWORD": passwords[DATABASE]}
     return served

@@ -20,6 +20,7 @@ __all__ = [
     "DISPATCH",
     "INGEST",
     "INGEST_PORT",
+    "SUBSCRIBE",
     "WEB",
     "WEB_PORT",
     "WORKER",
@@ -28,15 +29,31 @@ __all__ = [
 ]
 
 DATABASE, BROKER, INGEST, DISPATCH, WORKER = "database", "broker", "ingest", "dispatch", "worker"
-WEB = "web"
+WEB, SUBSCRIBE = "web", "subscribe"
 """Names of services, and their roles; there is a worker for each program."""
 INGEST_PORT, WEB_PORT = 8090, 8091
 """In their containers, whatever the ports of this machine."""
 BROKER_TLS_PORT = 6380
-MEMORY = {DATABASE: 1024, BROKER: 256, INGEST: 768, DISPATCH: 256, WORKER: 2560, WEB: 1536}
+MEMORY = {
+    DATABASE: 1024,
+    BROKER: 256,
+    INGEST: 768,
+    DISPATCH: 256,
+    SUBSCRIBE: 256,
+    WORKER: 2560,
+    WEB: 1536,
+}
 """Mebibytes that each may use; a worker has the recording in hand in memory, up to 1024;
 the pages what they draw and export."""
-SCORES = {DATABASE: 100, BROKER: 200, INGEST: 200, DISPATCH: 300, WORKER: MODEL_SCORE, WEB: 400}
+SCORES = {
+    DATABASE: 100,
+    BROKER: 200,
+    INGEST: 200,
+    DISPATCH: 300,
+    SUBSCRIBE: 300,
+    WORKER: MODEL_SCORE,
+    WEB: 400,
+}
 """Ended first when memory runs out: a worker, whose job is given to another."""
 GRACES = {DATABASE: 60.0, INGEST: 30.0, WORKER: 30.0}
 """Seconds to end: a database writes all that it holds, ingest answers what it was sent."""
@@ -65,6 +82,11 @@ def hub_stack(choices: HubChoices) -> Stack:
         ),
         _service(INGEST, INGEST, *_serve(choices), port=Port(listen.port, listen.address)),
         _service(DISPATCH, DISPATCH, "acoupi", "hub", "dispatch"),
+        *(
+            [_service(SUBSCRIBE, SUBSCRIBE, "acoupi", "hub", "subscribe")]
+            if choices.subscribes
+            else []
+        ),
         *(
             [_service(WEB, WEB, *_pages(choices), port=Port(pages.port, pages.address))]
             if pages

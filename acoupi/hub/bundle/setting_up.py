@@ -13,8 +13,8 @@ from acoupi.bundles.ownership import give, host_owner
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.hub.bundle.choices import CHOICES_FILE, HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
-from acoupi.hub.bundle.secrets import hub_secrets, known_url
-from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST
+from acoupi.hub.bundle.secrets import SERVERS, hub_secrets, known_url
+from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST, SUBSCRIBE
 from acoupi.writing import RenderedFile, write_files
 
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
@@ -53,6 +53,7 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
     """
     before = home.read().model_dump() if home.is_set_up else {"project": home.own_project}
     own = {"has_own_database": DATABASE not in urls, "has_own_broker": BROKER not in urls}
+    own["subscribes"] = SUBSCRIBE in urls
     workers = before.get("workers", {}) | given.get("workers", {})
     wanted = {program: count for program, count in workers.items() if count}
     choices = HubChoices.model_validate(before | own | {**given, "workers": wanted})
@@ -73,7 +74,8 @@ def set_up_hub(
     given
         Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
     own_servers
-        The addresses of a database and a broker of one's own; empty: of the hub again.
+        The addresses of a database and a broker of one's own, empty: of the hub again; and of
+        an MQTT broker to subscribe at, empty: of none.
     force
         Write over files that were edited by hand.
 
@@ -83,11 +85,7 @@ def set_up_hub(
         If the folder is no hub's, or a choice is wrong; nothing is written then.
     """
     home.check()
-    urls = {
-        kind: url
-        for kind in (DATABASE, BROKER)
-        if (url := known_url(home, kind, own_servers.get(kind)))
-    }
+    urls = {kind: url for kind in SERVERS if (url := known_url(home, kind, own_servers.get(kind)))}
     choices = choose(home, given, urls)
     owner = host_owner(home.path)
     secrets = {**hub_secrets(home, choices, urls), **_certificate(home, choices)}
@@ -102,7 +100,7 @@ def set_up_hub(
         CHOICES_FILE: choices.to_file(),
         PurePath(home.manifest_file.name): _manifest(generated).to_file(),
     }
-    gone = [home.secrets / f"{kind}.url" for kind in (DATABASE, BROKER) if kind not in urls]
+    gone = [home.secrets / f"{kind}.url" for kind in SERVERS if kind not in urls]
     folders = [home.path / one for one in FOLDERS]
     _write(home, files, folders, gone)
     _hand_over(home, choices, owner)

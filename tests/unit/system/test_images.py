@@ -25,7 +25,9 @@ def pins(name: str) -> dict[str, str]:
 
 def declared() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    extras = project["optional-dependencies"]
+    more = [line for name in ("fleet", "place", "web") for line in extras[name]]
+    return [Requirement(line) for line in (*project["dependencies"], *more)]
 
 
 @pytest.mark.parametrize("requirement", declared(), ids=str)
