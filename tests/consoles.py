@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tests.services import eventually
 
 BLOCK = re.compile(r"^```(console|python) (runs|waits)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PATIENCE = 90.0
+PATIENCE = 180.0
 PIP = Path(__file__).with_name("pip_without_network.py")
 IN_CONTAINERS = ("hub.md",)
 """Pages whose blocks need a Docker engine; `tests/docker/test_docs_hub.py` runs them."""

@@ -16,12 +16,12 @@ from acoupi.services import sounding
 from tests.clocks import Clock
 from tests.hub.reporting import Hub, Sensor
 from tests.hub.stores_in_trouble import Front, Mood, in_front_of
+from tests.hub.test_audio import KEYS
 from tests.hub.test_sound import KILOBYTE, at_hub, files, keep
 from tests.postgres import Postgres
 from tests.services import free_port
 
 HOUR = 3600
-KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from acoupi.system import (
     get_status,
     purge_queues,
     restart_workers,
+    setup_program,
     start_program,
     start_workers,
     stop_program,
@@ -295,6 +296,21 @@ def test_restarting_gives_new_processes(embedded: Sensor) -> None:
 
     assert embedded.is_ready("default")
     assert embedded.pulse("default").pid != before
+
+
+def test_a_worker_that_new_settings_do_not_have_ends_at_the_restart(embedded: Sensor) -> None:
+    setup_program(embedded.settings, "demo", [])
+    start_workers(embedded.settings)
+    model = embedded.pulse("detection").pid
+
+    hub = ("--sensor.hub.url", "http://127.0.0.1:9", "--sensor.hub.audio", "all")
+    environ = {"ACOUPI_SENSOR__HUB__TOKEN": "token"}
+    analysis = ("--sensor.analysis.where", "hub")
+    setup_program(embedded.settings, "demo", [*hub, *analysis], environ=environ)
+    restart_workers(embedded.settings)
+
+    assert not psutil.pid_exists(model)
+    assert embedded.is_ready("recording")
 
 
 def test_a_worker_whose_supervisor_was_killed_is_still_stopped(embedded: Sensor) -> None:
