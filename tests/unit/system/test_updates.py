@@ -13,6 +13,7 @@ from acoupi.components.stores.sql import SCHEMA
 from acoupi.data import utc_now
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, TargetError
+from acoupi.provisioned import CACHE, CONFIRMED, FROM_HUB
 from acoupi.system import Settings, setup_program, start_deployment
 from acoupi.system.state import get_status
 from acoupi.system.update_records import (
@@ -145,6 +146,19 @@ def test_settings_that_were_changed_since_the_update_stay(set_up: Settings) -> N
     assert not put_files_back(set_up, record)
 
     assert texts(set_up) == chosen
+
+
+def test_what_the_hub_said_since_is_no_change_and_stays(set_up: Settings) -> None:
+    said = [set_up.program_config_file.with_name(name) for name in (FROM_HUB, CACHE, CONFIRMED)]
+    record = UpdateRecord.begin(set_up, OLD, NEW, None)
+    change(set_up, "3")
+    record.note_files(set_up)
+    for path in said:
+        path.write_text("since")
+
+    assert put_files_back(set_up, record)
+
+    assert {path.read_text() for path in said} == {"since"}
 
 
 def test_files_come_back_from_an_update_that_was_killed_while_it_wrote(set_up: Settings) -> None:
