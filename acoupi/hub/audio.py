@@ -181,8 +181,8 @@ def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> 
     with hub.database.writing() as connection:
         if connection.execute(f"{_END_UPLOAD} AND NOT is_going RETURNING id", values).fetchone():
             connection.execute(_PUT_SOUND, values)
-        else:
-            raise _going(sound)
+        elif (known := _known(connection, sound)) is None or known.sha256 != digest:
+            raise _going(sound)  # else it came twice at once
     _forget_others(store, sound, key)
     return None
 

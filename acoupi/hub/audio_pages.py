@@ -67,7 +67,7 @@ def _chunk(asked: Asked) -> Response:
 
 def _hear(asked: Asked) -> Response:
     if asked.caller.kind == "worker" and not has_job(asked.hub, asked.caller.scope, _sound(asked)):
-        raise RefusedError(403, f"{asked.caller.name} has no job that needs this sound.")
+        raise RefusedError(404, f"{asked.caller.name} has no job that needs this sound.")
     sound = find_sound(asked.hub, _sound(asked))
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{sound.sha256.hex()}"'}
     try:

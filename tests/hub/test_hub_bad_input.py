@@ -205,7 +205,7 @@ def test_a_worker_hears_only_what_its_program_is_to_analyse(client: TestClient, 
     assert client.get(f"/v1/audio/{known.id}", headers=theirs).content == SOUND
     refused = client.get(f"/v1/audio/{known.id}", headers=others)
     assert (refused.status_code, refused.json()["error"]) == (
-        403,
+        404,
         "barn has no job that needs this sound.",
     )
 
