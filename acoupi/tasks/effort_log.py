@@ -84,6 +84,8 @@ class EffortLog:
         """Whether this process recorded for another deployment before."""
         self._known_until: datetime.datetime | None = None
         self._clocks: tuple[datetime.datetime, float] | None = None
+        self._set_on: datetime.datetime | None = None
+        """When the clock was last set while this process ran, by the new one."""
         self.steps = 0
         """How often the clock was set since this process began."""
         self._clock: data.BootClock | None = None
@@ -198,6 +200,9 @@ class EffortLog:
         if self._deployment is None:
             return
         state, detail, now = EffortState.DEVICE_MISSING, str(error), data.utc_now()
+        self._compare_clocks(now, is_missing=True)
+        if self._set_on is not None and not self._set_on <= since <= now:
+            since = self._set_on  # it was told by the clock of before
         going_on = self._open
         if going_on is not None and going_on.state is state and going_on.start <= since:
             self._grow(replace(going_on, end=max(now, going_on.end)))
@@ -209,6 +214,7 @@ class EffortLog:
     @_one_at_a_time
     def device_back(self) -> None:
         """Note that the microphone is back."""
+        self._compare_clocks(data.utc_now(), is_missing=True)
         if self._open is not None and self._open.state is EffortState.DEVICE_MISSING:
             self._grow(replace(self._open, end=max(data.utc_now(), self._open.end)), at_once=True)
             self.end()
@@ -255,7 +261,7 @@ class EffortLog:
             return None
         return data.from_microseconds(round((until - _NOISE_SECONDS + clock.offset_s) * 1e6))
 
-    def _compare_clocks(self, now: datetime.datetime) -> None:
+    def _compare_clocks(self, now: datetime.datetime, *, is_missing: bool = False) -> None:
         """Note if the system clock was set since the last attempt."""
         monotonic = data.monotonic()
         before, self._clocks = self._clocks, (now, monotonic)
@@ -265,9 +271,14 @@ class EffortLog:
         step = (now - before[0]).total_seconds() - elapsed
         if abs(step) <= _STEP_SECONDS + _STEP_SHARE * elapsed:
             return
+        expected = now - datetime.timedelta(seconds=step)
+        going_on = self._open
+        if is_missing and going_on is not None and going_on.state is EffortState.DEVICE_MISSING:
+            # Until now, by the clock that it was told by.
+            self._open = replace(going_on, end=max(going_on.end, expected))
+            self._is_written = False
         self.end()
         self.steps += 1
-        expected = now - datetime.timedelta(seconds=step)
         way = "forward" if step > 0 else "back"
         detail = f"the clock was set {way} by {abs(step):.1f} s"
         self._logger.warning("Effort: %s", detail)
@@ -275,7 +286,8 @@ class EffortLog:
         # It is removed when times from before the step are corrected.
         clock = system_clock.read_boot_clock()
         self._write(EffortSpan(start, end, EffortState.CLOCK_UNKNOWN, detail, clock))
-        self._known_until = now
+        self._known_until = self._set_on = now
+        self._clock = _doubted_clock()
 
     def _note(self, state: EffortState, detail: str) -> None:
         began, now = (self._clocks or (data.utc_now(), 0.0))[0], data.utc_now()

@@ -328,6 +328,31 @@ def test_a_microphone_that_goes_between_slots_is_noted_at_once(sensor: Sensor) -
     assert (note.start, note.end, note.detail) == (gone, sensor.clock.now, "it stopped.")
 
 
+@pytest.mark.parametrize("step", [3600, -3600, 1_796_000_000])
+def test_a_microphone_that_is_missing_while_the_clock_is_set_is_missing_no_longer_for_that(
+    sensor: Sensor, step: int
+) -> None:
+    sensor.recorder.device_listener = None
+    sensor.start(plan=CapturePlan(duration=3, interval=60))
+    sensor.run()
+    listener: Any = sensor.recorder.device_listener
+    gone, error = sensor.clock.now, RecordingError("it stopped.")
+    sensor.clock.advance(8)
+    listener.device_missing(gone, error)
+    sensor.clock.advance(5)
+    sensor.clock.step(step)
+    listener.device_missing(gone, error)
+    sensor.clock.advance(4)
+
+    listener.device_missing(gone, error)
+    listener.device_back()
+
+    history = sensor.store.get_effort(SITE)
+    assert history is not None
+    missing = [note for note in history.notes if note.state is S.DEVICE_MISSING]
+    assert sorted((note.end - note.start).total_seconds() for note in missing) == [4, 13]
+
+
 def test_a_microphone_that_is_missing_at_the_next_slot_is_one_hole(sensor: Sensor) -> None:
     sensor.recorder.device_listener = None
     sensor.start()
