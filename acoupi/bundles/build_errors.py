@@ -26,7 +26,9 @@ _BASE_MISSING = re.compile(
 def no_space(why: str) -> TargetError:
     """Return the error of a disk that is too full to build."""
     return TargetError(
-        "cannot build the image: no space on the disk.", "docker system prune", why=why
+        "cannot build the image: no space on the disk.",
+        "docker builder prune   (removes what builds left behind, no images, no data)",
+        why=why,
     )
 
 

@@ -93,7 +93,9 @@ def setup(
         Path | None,
         typer.Option(metavar="FILE", help="Of an authority that sensors know; own: its own."),
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Of that.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of that certificate.")
+    ] = None,
     tls: Annotated[
         bool | None,
         typer.Option("--tls/--no-tls", help="Without: behind a server that speaks TLS."),

@@ -211,7 +211,7 @@ class PageAccess:
             self._attempts.failed(address)
             return self._login_page(request, self.wrong, 401)
         self._attempts.forget()
-        logger.info("The owner logged in, from %s.", address)
+        logger.info("Somebody logged in, from %s.", address)
         then = fields.get("then", "") if keys.password else "/password"
         return self._welcomed(request, keys.mark, key, then)
 

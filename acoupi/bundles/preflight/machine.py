@@ -99,7 +99,7 @@ def check_disk(state: MachineState) -> Result | None:
         return fail(
             f"there is no space for {use}.",
             f"{root} has {size(free)} free, and they need {size(needed)}.",
-            "docker system prune   (removes what no container uses)",
+            "docker builder prune   (removes what builds left behind, no images, no data)",
         )
     return ok(f"{size(free)} free in {root}")
 
