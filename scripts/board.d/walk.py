@@ -96,7 +96,7 @@ class Walk:
             return told and not unknown
 
         if not is_told():
-            print(f"not yet: {unknown}\n{self.sensor.tells()}", flush=True)
+            print(f"      not yet: {unknown}", flush=True)
             until(is_told, self._patience)
         self.found("every second is explained", told and not unknown, unknown or states)
 

@@ -115,7 +115,7 @@ def test_time_without_a_reason_is_a_fault(
     states: dict[str, float], detail: str, faults: int
 ) -> None:
     told = Told(set(), {}, total_s=10.0, states_s=states, holes=[{"detail": detail}])
-    found = walk.Walk(told)
+    found = walk.Walk(told, patience=0)
 
     found.explains()
 
