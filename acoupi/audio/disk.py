@@ -17,6 +17,7 @@ __all__ = [
     "cut_at_hole",
     "disk_errors",
     "find_parts",
+    "held_alone",
     "holding",
     "open_new",
     "open_sound",
@@ -185,6 +186,13 @@ def _lock(handle: int) -> bool:
     except OSError:
         return True
     return True
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[bool]:
+    """Lock a sound file that is to be changed; provide whether no other process has it."""
+    with open_sound(path, "r+b") as file:
+        yield _lock(file.fileno())
 
 
 def _sync(path: Path) -> None:

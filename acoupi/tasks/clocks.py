@@ -1,15 +1,17 @@
 """Correction of times after the clock of the machine has been set."""
 
 import logging
+import os
 
 from acoupi import data
 from acoupi.audio import formats
+from acoupi.audio.disk import held_alone
 from acoupi.audio.guano import RECORDING_ID, build_guano, corrected_time
 from acoupi.components import types
 from acoupi.errors import AcoupiError, StoreError
 from acoupi.tasks.failures import FAILED
 
-__all__ = ["ClockCorrection"]
+__all__ = ["ClockCorrection", "correct_files"]
 
 _AGAIN_SECONDS = 600.0
 """How often to look for recordings stored late, e.g. by recovery, seconds."""
@@ -18,12 +20,63 @@ _FILES_AT_ONCE = 10
 """Most files to update after one recording; each takes some hundredths of a second."""
 
 
+def correct_files(store: types.Store, most: int, logger: logging.Logger) -> None:
+    """Write corrected times into files that still hold the earlier ones.
+
+    The recorder does so, and whoever manages files: in containers the recorder may not write to
+    what is kept. What cannot be written here is left to the other.
+
+    Parameters
+    ----------
+    most
+        Files to look at.
+    """
+    for doubtful in store.get_files_to_correct(most):
+        # A file that was moved meanwhile is corrected in its new place, the next time.
+        if _write(doubtful, logger) and not _has_moved(store, doubtful):
+            store.note_file_corrected(doubtful)
+
+
+def _has_moved(store: types.Store, recording: data.Recording) -> bool:
+    """Return whether its file was moved since the store was asked for it."""
+    stored = (row.path for row, _ in store.get_recordings([recording.id]))
+    return any(path not in (None, recording.path) for path in stored)
+
+
+def _write(recording: data.Recording, logger: logging.Logger) -> bool:
+    """Write the corrected time into a file, whose name keeps the first one.
+
+    Returns
+    -------
+    bool
+        False: it is another process that can.
+    """
+    path = recording.path
+    if path is None or recording.capture is None:
+        return True
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    try:
+        with held_alone(path) as is_alone:
+            if is_alone:
+                fields = formats.read_guano(path)
+                if fields.get(RECORDING_ID) == str(recording.id):
+                    right = corrected_time(fields, recording.created_on, recording.capture)
+                    formats.add_guano(path, build_guano(right))
+            return is_alone
+    except (AcoupiError, OSError) as error:
+        logger.warning("%s keeps its first time: %s", path, error)
+    except Exception:
+        logger.exception("%s keeps its first time", path)
+    return True
+
+
 class ClockCorrection:
     """Corrects times that were recorded in this boot before the clock was set.
 
-    Only the recorder's process does this. Each step can be repeated: the store
-    moves times once, in one transaction, and remembers which files still hold
-    the earlier time.
+    Only the recorder's process does this, but for the files (`correct_files`). Each step
+    can be repeated: the store moves times once, in one transaction, and remembers which
+    files still hold the earlier time.
 
     Parameters
     ----------
@@ -53,10 +106,7 @@ class ClockCorrection:
             return
         try:
             self._correct(report.boot_clock, report.clock_error_s, steps)
-            for doubtful in self._store.get_files_to_correct(_FILES_AT_ONCE):
-                self._write(doubtful)
-                if not self._has_moved(doubtful):  # else it is corrected there, the next time
-                    self._store.note_file_corrected(doubtful)
+            correct_files(self._store, _FILES_AT_ONCE, self._logger)
         except StoreError as error:
             self._logger.warning("Times are not corrected yet: %s", error, extra=FAILED)
 
@@ -75,22 +125,3 @@ class ClockCorrection:
                 count,
                 seconds,
             )
-
-    def _has_moved(self, recording: data.Recording) -> bool:
-        """Return whether its file was moved since the store was asked for it."""
-        stored = (row.path for row, _ in self._store.get_recordings([recording.id]))
-        return any(path not in (None, recording.path) for path in stored)
-
-    def _write(self, recording: data.Recording) -> None:
-        """Write the corrected time into the file; its name keeps the first one."""
-        if recording.path is None or recording.capture is None:
-            return
-        try:
-            fields = formats.read_guano(recording.path)
-            if fields.get(RECORDING_ID) == str(recording.id):
-                right = corrected_time(fields, recording.created_on, recording.capture)
-                formats.add_guano(recording.path, build_guano(right))
-        except (AcoupiError, OSError) as error:
-            self._logger.warning("%s keeps its first time: %s", recording.path, error)
-        except Exception:
-            self._logger.exception("%s keeps its first time", recording.path)

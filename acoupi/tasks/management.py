@@ -14,6 +14,7 @@ from acoupi.errors import AudioError
 from acoupi.home import spool_dir, spool_folders
 from acoupi.space import LEAST_RESERVE, device_of, free_bytes
 from acoupi.tasks.clips import Cutter
+from acoupi.tasks.clocks import correct_files
 
 __all__ = ["RecordingManagementCondition", "generate_file_management_task", "note_missing"]
 
@@ -91,6 +92,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
         rules.end_moves()
         rules.delete_displaced()
         rules.delete_sent()
+        correct_files(store, _BATCH, logger)
 
     return file_management_task
 

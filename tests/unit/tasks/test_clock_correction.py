@@ -1,6 +1,7 @@
 """Times that were told before the clock was set are corrected afterwards."""
 
 import datetime
+import fcntl
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import count, pairwise
@@ -17,7 +18,11 @@ from acoupi.components.audio_recorder import PARecorder
 from acoupi.data import EffortState
 from acoupi.effort import NO_REASON, CapturePlan, ledger
 from acoupi.errors import MetadataStoreError
-from acoupi.tasks import effort_log, generate_recording_task
+from acoupi.tasks import (
+    effort_log,
+    generate_file_management_task,
+    generate_recording_task,
+)
 from acoupi.testing import InMemoryStore
 from tests.clocks import RunningClock
 from tests.faulty import Faulty
@@ -124,6 +129,26 @@ def test_recordings_of_before_get_the_right_time_once_the_clock_is_set(
     gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
     assert gaps == [pytest.approx(0.2, abs=0.01)] * 3
     assert machine.stored(right).created_on == right.created_on
+
+
+def test_a_file_that_the_recorder_cannot_change_is_corrected_by_who_manages_files(
+    machine: Machine,
+) -> None:
+    doubtful = machine.made()
+    assert doubtful.path is not None
+    with doubtful.path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        machine.set_clock(HOUR)
+        machine.made()
+        machine.made()
+        assert read_recording(doubtful.path).created_on == doubtful.created_on
+    manage = generate_file_management_task(
+        machine.store, [], LOGGER, required_models={"none"}, tmp_path=machine.folder / "spool"
+    )
+
+    manage()
+
+    assert read_recording(doubtful.path).created_on == machine.stored(doubtful).created_on
 
 
 def test_the_account_holds_no_doubt_any_more(machine: Machine) -> None:
