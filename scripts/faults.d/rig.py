@@ -107,8 +107,12 @@ class Rig:
         return time.monotonic() - begun
 
     def _is_unfinished(self, now: float) -> bool:
-        """Return whether a file that was being written by now has not been completed yet."""
-        for path in (self.sensor.home / "data").rglob(".*.part"):
+        """Return whether a file of by now is not complete, or still where recordings wait.
+
+        One of a recorder that was killed has no row until recovery adopts it.
+        """
+        data = self.sensor.home / "data"
+        for path in (*data.rglob(".*.part"), *(data / "spool").rglob("[!.]*.*")):
             with suppress(OSError):
                 if path.stat().st_mtime < now:
                     return True
