@@ -13,42 +13,20 @@ from acoupi.cli.app import app
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.hub import ingest
 from acoupi.hub.database import HubDatabase
-from acoupi.hub.fleet_settings import Change, set_key, set_value, unset_value
+from acoupi.hub.fleet_settings import Change, set_value, unset_value
 from acoupi.hub.fleet_trial import ChangeRow, advance, changes
 from acoupi.hub.parts import Hub
-from acoupi.offers import Offer, make_key, public_key, sealed
+from acoupi.offers import Offer, public_key, sealed
 from acoupi.provisioned import CACHE, CONFIRMED, FROM_HUB, read_from_hub
 from acoupi.services.in_force import settings_report
 from acoupi.system import page_changes
 from acoupi.system.config_history import read_history
 from tests.clocks import Clock
 from tests.fleets import ChosenSensor
-from tests.postgres import Postgres
 from tests.provisioning import config_of
 
 DURATION = "recording.duration"
 CHOSEN = 4.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
-
-
-@pytest.fixture
-def hub(postgres: Postgres) -> Iterator[HubDatabase]:
-    database = HubDatabase(postgres.new_database("follow"))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def key(hub: HubDatabase) -> str:
-    private = make_key()
-    set_key(hub, public_key(private))
-    return private
 
 
 @pytest.fixture

@@ -22,36 +22,9 @@ from acoupi.hub.sensors import add_sensor
 from acoupi.offers import Offer, make_key, public_key, sealed
 from tests.clocks import Clock
 from tests.fleets import FollowingSensor
-from tests.postgres import Postgres
 
 DURATION = "recording.duration"
 USUAL = 3.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("settings")
-
-
-@pytest.fixture
-def hub(url: str) -> Iterator[HubDatabase]:
-    database = HubDatabase(url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def key(hub: HubDatabase) -> str:
-    private = make_key()
-    set_key(hub, public_key(private))
-    return private
 
 
 @pytest.fixture

@@ -19,28 +19,8 @@ from acoupi.hub.parts import Hub
 from acoupi.offers import make_key, public_key
 from tests.clocks import Clock
 from tests.fleets import ChosenSensor, FakeImages, FollowingSensor
-from tests.postgres import Postgres
 
 FIRST, A, B = "acoupi/sensor:1", "repo/sensor:a", "repo/sensor@sha256:b"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("images")
-
-
-@pytest.fixture
-def hub(url: str) -> Iterator[HubDatabase]:
-    database = HubDatabase(url)
-    yield database
-    database.close()
 
 
 class Fleet:
