@@ -153,7 +153,9 @@ class EffortLog:
         idle = data.monotonic() - self._idle_since
         if idle <= self._interval + _LATE_SECONDS or self._is_hindered:
             return
-        now, going_on = data.utc_now(), self._open
+        now = data.utc_now()
+        self._compare_clocks(now)  # a note has the times of one clock
+        going_on = self._open
         if going_on is not None and going_on.detail == UNASKED:
             self._grow(replace(going_on, end=max(now, going_on.end)))
             return
@@ -290,10 +292,14 @@ class EffortLog:
         self._clock = _doubted_clock()
 
     def _note(self, state: EffortState, detail: str) -> None:
-        began, now = (self._clocks or (data.utc_now(), 0.0))[0], data.utc_now()
+        now, attempt, steps = data.utc_now(), self._clocks, self.steps
+        lasted = 0.0 if attempt is None else data.monotonic() - attempt[1]
+        # The clock may have been set during the attempt.
+        self._compare_clocks(now, is_missing=state is EffortState.DEVICE_MISSING)
+        began = now - datetime.timedelta(seconds=lasted)
         reach = datetime.timedelta(seconds=self._interval)
         end = max(now, began + reach) if self._plan is not None else max(now, began)
-        start, known = began, self._known_until
+        start, known = began, self._known_until if self.steps == steps else None
         if known is not None and began - reach - reach <= known <= now:
             start = known
         going_on = self._open

@@ -94,7 +94,7 @@ class Kept(types.RecordingSavingManager):
         return self.folder / recording.path.name
 
 
-def test_an_analysis_that_a_power_cut_opens_again_keeps_its_output(
+def test_an_analysis_that_has_ended_has_ended_after_a_power_cut(
     disk: Any, keep_closed: ExitStack
 ) -> None:
     store = SqliteStore(disk.path / "metadata.db")
@@ -111,14 +111,7 @@ def test_an_analysis_that_a_power_cut_opens_again_keeps_its_output(
 
     assert [one.id for one in store.get_recording_model_outputs(recording)] == [output.id]
     (found,) = store.get_analyses([recording])[recording.id]
-    assert found.attempts == 1
-    store.end_analysis(ended)
-    store.end_recording(recording, data.RecordingState.DELETED)
-
-    power_cut(disk, store)
-
-    (found,) = store.get_analyses([recording])[recording.id]
-    assert found.state is data.AnalysisState.DONE, "what is forced takes what came before along"
+    assert found.state is data.AnalysisState.DONE, "its file may be on its way out by then"
 
 
 @pytest.mark.parametrize("outbox", [None, BUDGET], ids=["no budget", "a budget"])

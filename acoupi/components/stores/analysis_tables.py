@@ -201,15 +201,14 @@ class AnalysisTables:
         """Note how an analysis ended: its state and error, at the current time.
 
         A finished analysis stays done, and a final one stays final: a report
-        may be late. After a power cut within moments it may count as running, and
-        is then repeated: with the output that is stored, and messages of the same ids.
+        may be late.
 
         Raises
         ------
         MetadataStoreError
             If the recording is not stored.
         """
-        with self._database.writing(may_be_late=True) as connection:
+        with self._database.writing() as connection:
             row = _row_of(connection, analysis.recording_id, "end an analysis")
             stored = _analysis(connection, row, analysis.recording_id, analysis.name_model)
             now = ended(stored, analysis)

@@ -15,7 +15,7 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.errors import DeviceUnavailableError, MetadataStoreError, RecordingError
 from acoupi.system import Settings, start_deployment
 from acoupi.tasks import generate_recording_task
-from acoupi.tasks.effort_log import OFF, STARTING, STOOD_STILL, UNASKED
+from acoupi.tasks.effort_log import OFF, STARTING, STOOD_STILL, UNASKED, EffortLog
 from acoupi.testing import FakeRecorder, InMemoryStore
 from tests.clocks import START, Clock
 from tests.faulty import Faulty
@@ -326,6 +326,25 @@ def test_a_microphone_that_goes_between_slots_is_noted_at_once(sensor: Sensor) -
     assert last is not None
     (note,) = [note for note in last.notes if note.state is S.DEVICE_MISSING]
     assert (note.start, note.end, note.detail) == (gone, sensor.clock.now, "it stopped.")
+
+
+@pytest.mark.parametrize("step", [3600, -3600, 1_796_000_000])
+def test_an_attempt_in_which_the_clock_is_set_has_the_times_of_one_clock(
+    sensor: Sensor, step: int
+) -> None:
+    log = EffortLog(sensor.store, CapturePlan(duration=3, interval=60), logging.getLogger(__name__))
+    log.begin(SITE)
+    sensor.clock.advance(2)
+    sensor.clock.step(step)
+
+    log.failed(RecordingError("it stopped."))
+    log.end()
+
+    history = sensor.store.get_effort(SITE)
+    assert history is not None
+    missing = [note for note in history.notes if note.state is S.DEVICE_MISSING]
+    assert [(note.end - note.start).total_seconds() for note in missing] == [60]
+    assert missing[0].start == sensor.clock.now - datetime.timedelta(seconds=2)
 
 
 @pytest.mark.parametrize("step", [3600, -3600, 1_796_000_000])
