@@ -113,12 +113,6 @@ MOVE_DEPLOYMENT = """
         )
 """
 
-# Plans that took effect by the wrong clock: since this boot, as that clock had it.
-MOVE_PLANS = """
-    UPDATE OR REPLACE effort_plan SET since_us = since_us + :by
-    WHERE deployment_row = :deployment_row AND since_us BETWEEN :boot AND :last
-"""
-
 NOT_IN_FILE = """
     SELECT recording_row FROM capture_clock WHERE NOT is_in_file
     ORDER BY recording_row LIMIT :limit
@@ -168,7 +162,6 @@ class ClockTables(types.Store):
             doubted = _doubted(connection, wanted, now)
             notes = _notes(connection, wanted, now)
             _move_deployments(connection, wanted, doubted, notes)
-            _move_plans(connection, wanted, doubted, notes)
             for row, _, created_on, offset in doubted:
                 by = wanted["offset"] - offset
                 connection.execute(MOVE_RECORDING, {"row": row, "by": by})
@@ -284,33 +277,14 @@ def _move_deployments(
 ) -> None:
     """Move the start of deployments that began with the wrong clock."""
     firsts: dict[int, tuple[int, int]] = {}
-    for row, time, offset in _times(doubted, notes):
+    times = [(row, time, offset) for _, row, time, offset in doubted]
+    times += [(row, start, offset) for row, start, *_, offset in notes]
+    for row, time, offset in times:
         firsts[row] = min(firsts.get(row, (time, offset)), (time, offset))
     for row, (first, offset) in firsts.items():
         values = {"deployment_row": row, "boot": offset, "first": first}
         by = wanted["offset"] - offset
         connection.execute(MOVE_DEPLOYMENT, {**wanted, **values, "by": by})
-
-
-def _move_plans(
-    connection: sqlite3.Connection,
-    wanted: dict[str, Any],
-    doubted: Sequence[Row],
-    notes: Sequence[Row],
-) -> None:
-    """Move when plans took effect that did so by a wrong clock."""
-    lasts: dict[tuple[int, int], int] = {}
-    for row, time, offset in _times(doubted, notes):
-        lasts[row, offset] = max(lasts.get((row, offset), time), time)
-    for (row, offset), last in lasts.items():
-        values = {"deployment_row": row, "boot": offset, "last": last}
-        connection.execute(MOVE_PLANS, {**values, "by": wanted["offset"] - offset})
-
-
-def _times(doubted: Sequence[Row], notes: Sequence[Row]) -> list[tuple[int, int, int]]:
-    """Return deployment, time and offset of what a wrong clock told."""
-    times = [(row, time, offset) for _, row, time, offset in doubted]
-    return times + [(row, start, offset) for row, start, *_, offset in notes]
 
 
 def _move_notes(

@@ -28,7 +28,6 @@ from tests.clocks import RunningClock
 from tests.faulty import Faulty
 
 HOUR = 3600.0
-YEARS = 20 * 365 * 24 * HOUR
 PLAN = CapturePlan(duration=0.2, interval=0.2)
 LOGGER = logging.getLogger(__name__)
 SET, NOT_SET = ClockState(True, 0.01), ClockState(False, None)
@@ -49,7 +48,7 @@ class Machine:
         self.clock.boot()
         self.clock.state = NOT_SET
 
-    def start(self, plan: CapturePlan = PLAN) -> None:
+    def start(self) -> None:
         """Begin a new process of the recorder."""
         self.stop()
         self.recorder = PARecorder(
@@ -61,7 +60,7 @@ class Machine:
             interval=PLAN.interval,
             simulated=SimulatedAudio(signal="counter"),
         )
-        self.record = generate_recording_task(self.recorder, self.store, LOGGER, plan=plan)
+        self.record = generate_recording_task(self.recorder, self.store, LOGGER, plan=PLAN)
 
     def stop(self) -> None:
         if self.recorder is not None:
@@ -349,28 +348,6 @@ def test_what_kept_the_recorder_is_moved_too(machine: Machine) -> None:
     assert all(abs((span.start - data.utc_now()).total_seconds()) < 60 for span in missing)
 
 
-@pytest.mark.parametrize("step", [-YEARS, -HOUR, HOUR, YEARS])
-def test_a_plan_that_took_effect_by_a_wrong_clock_is_moved_too(
-    machine: Machine, step: float
-) -> None:
-    machine.clock.state = SET
-    before = machine.made()
-    machine.boot()
-    machine.clock.step(step)
-    changed = PLAN.model_copy(update={"timezone": "Europe/London"})
-    machine.start(changed)
-    first = machine.made()
-    machine.set_clock(-step)
-    machine.made()
-
-    (site,) = machine.store.get_deployments()
-    history = machine.store.get_effort(site)
-
-    assert history is not None
-    assert [one.plan for one in history.plans] == [PLAN, changed]
-    assert before.created_on < history.plans[1].since <= machine.stored(first).created_on
-
-
 def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None:
     recording = machine.made()
 
@@ -382,6 +359,9 @@ def test_the_file_says_by_which_clock_its_time_is_told(machine: Machine) -> None
     assert report.boot_clock is not None
     assert recording.capture.boot_clock is not None
     assert report.boot_clock.offset_s == pytest.approx(recording.capture.boot_clock.offset_s)
+
+
+YEARS = 20 * 365 * 24 * HOUR
 
 
 @pytest.mark.parametrize("step", [-5, -HOUR, -YEARS])
