@@ -304,12 +304,28 @@ class Store(FileKeeping):
     def note_plan(self, deployment: data.Deployment, plan: CapturePlan, since: datetime) -> None:
         """Note when a program plans to record; repeating the same plan changes nothing."""
 
-    def get_alive_until(self, deployment: data.Deployment) -> datetime | None:
-        """Return the end of the last recording or note; None if there is none."""
+    def get_alive_until(
+        self, deployment: data.Deployment, without: UUID | None = None
+    ) -> datetime | None:
+        """Return the end of the last recording or note; None if there is none.
+
+        Parameters
+        ----------
+        without
+            A boot: what its clock told before it was set does not count.
+        """
         return None
 
-    def get_alive_in_boot(self, deployment: data.Deployment, boot_id: UUID) -> float | None:
-        """Return the same of one boot, on its monotonic clock: seconds."""
+    def get_alive_in_boot(
+        self, deployment: data.Deployment, boot_id: UUID, *, before_set: bool = False
+    ) -> float | None:
+        """Return the same of one boot, on its monotonic clock: seconds.
+
+        Parameters
+        ----------
+        before_set
+            Whether only what its clock told before it was set counts.
+        """
         return None
 
     def get_effort(

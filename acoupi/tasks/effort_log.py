@@ -151,12 +151,12 @@ class EffortLog:
         if self._plan is None or self._idle_since is None:
             return
         idle = data.monotonic() - self._idle_since
-        if idle <= self._interval + _LATE_SECONDS or self._is_hindered:
+        if idle <= self._interval + _LATE_SECONDS:
             return
         now = data.utc_now()
-        self._compare_clocks(now)  # a note has the times of one clock
+        self._compare_clocks(now, is_missing=True)  # a note has the times of one clock
         going_on = self._open
-        if going_on is not None and going_on.detail == UNASKED:
+        if going_on is not None and (going_on.detail == UNASKED or self._is_hindered):
             self._grow(replace(going_on, end=max(now, going_on.end)))
             return
         start, known = now - datetime.timedelta(seconds=idle), self._known_until
@@ -231,9 +231,11 @@ class EffortLog:
     def _introduce(self, deployment: data.Deployment) -> None:
         """Write the plan, and the time for which the recorder was off."""
         began = self._began or data.utc_now()
+        boot = self._clock or system_clock.read_boot_clock()
         try:
             last = self._store.get_alive_until(deployment)
-            here = self._alive_in_boot(deployment)
+            here = self._alive_in_boot(deployment, boot)
+            told = self._alive_by_right_clock(deployment, boot)
             if self._plan is not None:
                 self._store.note_plan(deployment, self._plan, began)
         except StoreError as error:
@@ -243,8 +245,8 @@ class EffortLog:
         if self._was_running:
             return
         since = max(last or deployment.started_on, deployment.started_on)
-        if here is not None and (since > began or self._clock is not None):
-            since = here  # the clock was set in between
+        if here is not None:
+            since = max(here, told) if told is not None and told <= began else here
         # What was last told may have been told by another clock than that of this boot.
         is_first = self._clock is not None and here is None and last is not None
         if since < began:
@@ -253,15 +255,30 @@ class EffortLog:
         elif is_first or (since - began).total_seconds() > 2 * self._interval + NOTE_SECONDS:
             self._write(EffortSpan(began, since, EffortState.CLOCK_UNKNOWN, SET_BACK, self._clock))
 
-    def _alive_in_boot(self, deployment: data.Deployment) -> datetime.datetime | None:
-        """Return until when there was a recorder in this boot, by the clock of the notes."""
-        clock = self._clock or system_clock.read_boot_clock()
-        if clock is None:
+    def _alive_in_boot(
+        self, deployment: data.Deployment, boot: data.BootClock | None
+    ) -> datetime.datetime | None:
+        """Return until when there was a recorder in this boot, by its present clock."""
+        if boot is None:
             return None
-        until = self._store.get_alive_in_boot(deployment, clock.boot_id)
+        # What it told since it was set stays as it was told.
+        until = self._store.get_alive_in_boot(
+            deployment, boot.boot_id, before_set=self._clock is None
+        )
         if until is None:
             return None
-        return data.from_microseconds(round((until - _NOISE_SECONDS + clock.offset_s) * 1e6))
+        return data.from_microseconds(round((until - _NOISE_SECONDS + boot.offset_s) * 1e6))
+
+    def _alive_by_right_clock(
+        self, deployment: data.Deployment, boot: data.BootClock | None
+    ) -> datetime.datetime | None:
+        """Return what was last told, but by the clock of this boot before it was set.
+
+        None while the clock is not set: then it cannot be compared with what others told.
+        """
+        if boot is None or self._clock is not None:
+            return None
+        return self._store.get_alive_until(deployment, without=boot.boot_id)
 
     def _compare_clocks(self, now: datetime.datetime, *, is_missing: bool = False) -> None:
         """Note if the system clock was set since the last attempt."""

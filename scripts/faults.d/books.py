@@ -26,8 +26,8 @@ from acoupi.errors import AudioError
 from acoupi.exports.effort_report import find_deployment, read_effort
 
 __all__ = [
-    "Audit", "Claims", "Judged", "Trouble", "audit", "judge", "read_spans", "stored_until",
-    "waiting", "work_done",
+    "Audit", "Claims", "Judged", "Trouble", "audit", "is_corrected", "judge", "read_spans",
+    "stored_until", "waiting", "work_done",
 ]  # fmt: skip
 
 SOUND = (".wav", ".flac")
@@ -239,6 +239,18 @@ def stored_until(home: Path, now: float) -> float | None:
     """
     found = asked(home / "data" / "metadata.db", query, now)
     return found[0][0] if found else None
+
+
+def is_corrected(home: Path, since: float) -> bool:
+    """Return whether what was told before can have been corrected; the clock is right since then.
+
+    The recorder corrects it after each recording whose clock can be trusted, before the next one.
+    """
+    query = """
+        SELECT count(*) FROM recording r JOIN capture_clock k ON k.recording_row = r.row
+        WHERE k.is_trusted AND r.created_on_us / 1e6 > ?
+    """
+    return bool(asked(home / "data" / "metadata.db", query, since)[0][0] > 1)
 
 
 def work_done(home: Path, moment: float) -> float:

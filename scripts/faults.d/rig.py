@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arrivals import Servers
-from books import Claims, Trouble, stored_until
+from books import Claims, Trouble, is_corrected, stored_until
 from clocks import Clock
 from disk import Disk
 from plan import Event
@@ -21,8 +21,6 @@ __all__ = ["Rig"]
 LOOK_EVERY = 0.1
 READY_WITHIN = 240.0
 QUIET_WITHIN = 240.0
-CORRECTED_WITHIN = 15.0
-"""Seconds in which a recorder that is well makes a recording and corrects those before it."""
 
 
 @dataclass
@@ -103,7 +101,12 @@ class Rig:
     def wait_until_quiet(self) -> float:
         """Wait until all that was made by now is done; return how long it took, seconds."""
         begun, now = time.monotonic(), time.time()
-        self._wait(lambda: not self.sensor.left(now) and not self._is_unfinished(now), QUIET_WITHIN)
+
+        def is_quiet() -> bool:
+            is_done = not self.sensor.left(now) and not self._is_unfinished(now)
+            return is_done and self._is_corrected()
+
+        self._wait(is_quiet, QUIET_WITHIN)
         return time.monotonic() - begun
 
     def _is_unfinished(self, now: float) -> bool:
@@ -263,9 +266,12 @@ class Rig:
 
         Of another boot nobody knows by how much its clock was off.
         """
-        assert self.clock is not None
+        if self.clock is None:
+            return True
         since = self.clock.right_since
-        return since is not None and time.monotonic() - since > CORRECTED_WITHIN
+        return since is not None and is_corrected(
+            self.sensor.home, time.time() - time.monotonic() + since
+        )
 
     def _cut(self) -> None:
         """Cut the power of its disk, and mount it again once all are dead."""

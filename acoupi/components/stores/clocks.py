@@ -77,10 +77,17 @@ DELETE_NOTE = """
     WHERE deployment_row = :deployment_row AND start_us = :start AND state = :state
 """
 
+# Of two that turn out to begin together the longer one stays.
 PUT_NOTE = """
-    INSERT OR REPLACE INTO effort_note
+    INSERT INTO effort_note
         (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
     VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
+    ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
+        end_us = excluded.end_us,
+        detail = excluded.detail,
+        boot_id = excluded.boot_id,
+        offset_us = excluded.offset_us
+    WHERE excluded.end_us > end_us
 """
 
 # Gaps and overlaps that steps left in the ledger, but for those between times that stay.
@@ -107,9 +114,15 @@ MOVE_DEPLOYMENT = """
                 AND r.created_on_us < :first
         )
         AND NOT EXISTS (
+            SELECT 1 FROM recording r JOIN capture_clock k ON k.recording_row = r.row
+            WHERE r.deployment_row = :deployment_row
+                AND k.boot_id = :boot_id AND k.is_trusted
+                AND r.created_on_us - k.offset_us < :first - :boot
+        )
+        AND NOT EXISTS (
             SELECT 1 FROM effort_note
             WHERE deployment_row = :deployment_row AND boot_id IS NOT :boot_id
-                AND start_us < :first
+                AND start_us >= started_on_us AND start_us < :first
         )
 """
 
@@ -278,7 +291,9 @@ def _move_deployments(
     """Move the start of deployments that began with the wrong clock."""
     firsts: dict[int, tuple[int, int]] = {}
     times = [(row, time, offset) for _, row, time, offset in doubted]
-    times += [(row, start, offset) for row, start, *_, offset in notes]
+    # Of a step it is only one end that the new clock told.
+    told = [note for note in notes if note[2] != EffortState.CLOCK_UNKNOWN or note[4] == SET_BACK]
+    times += [(row, start, offset) for row, start, *_, offset in told]
     for row, time, offset in times:
         firsts[row] = min(firsts.get(row, (time, offset)), (time, offset))
     for row, (first, offset) in firsts.items():

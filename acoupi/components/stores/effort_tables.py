@@ -119,13 +119,17 @@ PLANS = """
 ALIVE_UNTIL = """
     SELECT max(
         coalesce((
-            SELECT created_on_us + CAST(duration_s * 1e6 AS BIGINT) FROM recording
-            WHERE deployment_row = :deployment_row
+            SELECT created_on_us + CAST(duration_s * 1e6 AS BIGINT) FROM recording r
+            WHERE deployment_row = :deployment_row AND NOT EXISTS (
+                SELECT 1 FROM capture_clock k
+                WHERE k.recording_row = r.row AND k.boot_id = :without AND NOT k.is_trusted
+            )
             ORDER BY created_on_us DESC LIMIT 1
         ), -1),
         coalesce((
             SELECT max(end_us) FROM effort_note
             WHERE deployment_row = :deployment_row AND state <> 'clock_unknown'
+                AND (:without IS NULL OR boot_id IS NOT :without)
         ), -1)
     )
 """
@@ -135,6 +139,7 @@ ALIVE_IN_BOOT = """
         SELECT max(r.created_on_us + CAST(r.duration_s * 1e6 AS BIGINT) - k.offset_us) AS until
         FROM capture_clock k JOIN recording r ON r.row = k.recording_row
         WHERE k.boot_id = :boot_id AND r.deployment_row = :deployment_row
+            AND NOT (:before_set AND k.is_trusted)
         UNION ALL
         SELECT max(end_us - offset_us) FROM effort_note
         WHERE boot_id = :boot_id AND deployment_row = :deployment_row
@@ -205,18 +210,23 @@ class EffortTables(ClockTables):
         with self._database.writing() as connection:
             _put_plan(connection, deployment, PlanFrom(since, plan))
 
-    def get_alive_until(self, deployment: data.Deployment) -> datetime.datetime | None:
+    def get_alive_until(
+        self, deployment: data.Deployment, without: UUID | None = None
+    ) -> datetime.datetime | None:
         """Return the end of the last recording or note; None if there is none."""
         with self._database.reading() as connection:
-            last = alive_until(connection, deployment)
+            last = alive_until(connection, deployment, without)
         return None if last is None else from_microseconds(last)
 
-    def get_alive_in_boot(self, deployment: data.Deployment, boot_id: UUID) -> float | None:
+    def get_alive_in_boot(
+        self, deployment: data.Deployment, boot_id: UUID, *, before_set: bool = False
+    ) -> float | None:
         """Return the end of the last recording or note of a boot, on its monotonic clock."""
         with self._database.reading() as connection:
             values = {
                 "deployment_row": _deployment_row(connection, deployment),
                 "boot_id": boot_id.bytes,
+                "before_set": before_set,
             }
             (found,) = connection.execute(ALIVE_IN_BOOT, values).fetchone()
         return None if found is None else found / 1e6
@@ -354,10 +364,13 @@ def _put_plan(connection: sqlite3.Connection, deployment: data.Deployment, since
         connection.execute(PUT_PLAN, values)
 
 
-def alive_until(connection: sqlite3.Connection, deployment: data.Deployment) -> int | None:
+def alive_until(
+    connection: sqlite3.Connection, deployment: data.Deployment, without: UUID | None = None
+) -> int | None:
     """Return the end of the last recording or note, microseconds; None if there is none."""
     row = _deployment_row(connection, deployment)
-    (found,) = connection.execute(ALIVE_UNTIL, {"deployment_row": row}).fetchone()
+    values = {"deployment_row": row, "without": without and without.bytes}
+    (found,) = connection.execute(ALIVE_UNTIL, values).fetchone()
     return None if found < 0 else int(found)
 
 
