@@ -56,19 +56,21 @@ def update(
         )
     found = _bundle("update")
     _refuse_decided(found.settings)
-    if file is not None:
-        name = load(found, file)
-    else:
-        name = fetch(found, image) if image else _own_image(found)
+
+    def get() -> str:
+        if file is not None:
+            return load(found, file)
+        return fetch(found, image) if image else _own_image(found)
+
     wanted = Update(
-        image=name,
+        get=get,
         minutes=minutes,
         one_way=one_way,
-        render=None if image or file else lambda: _render(found.settings, name, found.packages),
+        render=None if image or file else lambda: _render(found.settings, found.packages),
         back_up=lambda folder: make_backup(found.settings, folder).path,
         tell=lambda text: say(text[:1].upper() + text[1:] + ".", err=True),
     )
-    record, lost = switch_to(found, wanted)
+    name, record, lost = switch_to(found, wanted)
     if as_json:
         facts = None if record is None else _facts(record)
         print_json({"image": name, "update": facts, "not_recorded_s": lost})
@@ -145,8 +147,9 @@ def _own_image(found: "ComposeTarget") -> str:
     return build_image_of(found.packages)
 
 
-def _render(settings: "Settings", image: str, packages: list[str]) -> None:
+def _render(settings: "Settings", packages: list[str]) -> None:
     """Write the generated files again, in the image if only that has the program."""
+    from acoupi.bundles.images import image_name
     from acoupi.cli.inside import run_inside
     from acoupi.stack.configured import read_program_name
     from acoupi.system.lifecycle import set_up
@@ -155,5 +158,5 @@ def _render(settings: "Settings", image: str, packages: list[str]) -> None:
     try:
         set_up(settings, SetupRequest(read_program_name(settings)))
     except ProgramError:
-        if run_inside(settings, ["setup", "--no-prompt"], image, packages):
+        if run_inside(settings, ["setup", "--no-prompt"], image_name(packages), packages):
             raise

@@ -49,8 +49,7 @@ class Containers:
             If it went back by itself, or was refused.
         """
         found = self._bundle()
-        wanted = Update(image=fetch(found, image), minutes=minutes, tell=self._tell)
-        update(found, wanted)
+        update(found, Update(get=lambda: fetch(found, image), minutes=minutes, tell=self._tell))
 
     def roll_back(self) -> None:
         """Go back to what ran before the last update."""

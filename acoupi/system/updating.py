@@ -7,8 +7,8 @@ what then arrives decides (`update_verdict`).
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ from acoupi.targets.containers import PROJECT_LABEL, SERVICE_LABEL
 from acoupi.targets.running import RunningBundle
 from acoupi.writing import make_folder
 
-__all__ = ["Update", "fetch", "load", "roll_back", "update"]
+__all__ = ["Update", "Updated", "fetch", "load", "roll_back", "update"]
 
 LOOK_EVERY = 1.0
 WATCHED = 20
@@ -68,8 +68,8 @@ Tell = Callable[[str], None]
 class Update:
     """What is to run, and how long it may take to prove itself."""
 
-    image: str
-    """Name; already on this machine."""
+    get: Callable[[], str]
+    """Bring the image onto this machine, and return its name."""
     minutes: float
     one_way: bool = False
     """Whether to go on although the older image cannot open what the newer one converts."""
@@ -78,6 +78,17 @@ class Update:
     back_up: Callable[[Path], str] | None = None
     """Write a backup into a folder, and return its path; None: `one_way` is refused."""
     tell: Tell = field(default=lambda _: None)
+
+
+class Updated(NamedTuple):
+    """What an update did."""
+
+    image: str
+    """From which the sensor runs."""
+    record: UpdateRecord | None
+    """What was kept; None: the services ran from that image already."""
+    lost_s: float
+    """Of the planned recording, since the switch."""
 
 
 def fetch(target: RunningBundle, image: str) -> str:
@@ -118,30 +129,29 @@ def load(target: RunningBundle, file: Path) -> str:
     )
 
 
-def update(target: RunningBundle, wanted: Update) -> tuple[UpdateRecord | None, float]:
-    """Switch to an image and wait for the proof; return what was kept, and the seconds it cost.
-
-    None: the services run from that image already.
+def update(target: RunningBundle, wanted: Update) -> Updated:
+    """Get an image, switch to it, and wait for the proof.
 
     Raises
     ------
     TargetError
-        Before anything is changed: if it cannot be judged or undone. After
-        that: why the update was undone.
+        Before anything is changed: if it cannot be had, judged or undone. After that: why the
+        update was undone.
     """
     settings = target.settings
     _refuse_variable()
     with only_update(settings):
         _refuse_unfinished(target)
         before = _running_image(target)
-        after = _image(target, wanted.image)
-        if after.id == before.id:
-            return None, 0.0
-        _refuse_other_stores(settings, after)
-        _refuse_unjudged(target, wanted.minutes)
-        backup = _backup(target, before, after, wanted)
-        record = UpdateRecord.begin(settings, before, after, backup)
-        _tag(target, record)
+        with _name_kept(target, before):
+            after = _image(target, wanted.get())
+            if after.id == before.id:
+                return Updated(after.name, None, 0.0)
+            _refuse_other_stores(settings, after)
+            _refuse_unjudged(target, wanted.minutes)
+            backup = _backup(target, before, after, wanted)
+            record = UpdateRecord.begin(settings, before, after, backup)
+            _tag(target, record)
         known = _known(settings)
         wanted.tell(f"switching to {after.name}, after the recording in progress")
         try:
@@ -153,7 +163,7 @@ def update(target: RunningBundle, wanted: Update) -> tuple[UpdateRecord | None, 
             record.advance(settings, "good")
             for name in forget_oldest(settings):
                 target.engine.ask("image", "rm", name)
-            return record, _seconds_lost(target, record)
+            return Updated(after.name, record, _seconds_lost(target, record))
         wanted.tell(f"going back: {why}")
         _undo(target, record, why)
         raise TargetError(
@@ -224,6 +234,20 @@ def _running_image(target: RunningBundle) -> KeptImage:
         )
     config = found[0]["Config"]["Image"]
     return KeptImage(name=config, id=found[0]["Image"], schemas=_schemas(target, found[0]["Image"]))
+
+
+@contextmanager
+def _name_kept(target: RunningBundle, before: KeptImage) -> Iterator[None]:
+    """Give its name back to the image that runs, if the block raises.
+
+    A new image may have the same name. Containers that are made again later would run from it,
+    and nobody would have judged it.
+    """
+    try:
+        yield
+    except BaseException:
+        target.engine.ask("tag", before.id, before.name)
+        raise
 
 
 def _image(target: RunningBundle, name: str) -> KeptImage:

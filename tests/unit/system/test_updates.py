@@ -296,16 +296,41 @@ def test_what_cannot_be_judged_or_undone_is_refused_and_nothing_changes(
     target = ComposeTarget(set_up, engine=SmallEngine(images, runs))
 
     with pytest.raises(TargetError, match=said):
-        update(target, Update(image="new", minutes=5, back_up=str))
+        update(target, Update(get=lambda: "new", minutes=5, back_up=str))
 
     assert texts(set_up) == before
     assert all_records(set_up) == []
 
 
+class NamingEngine(SmallEngine):
+    """An engine on which the image that runs has lost its name to a newer one."""
+
+    def __init__(self) -> None:
+        super().__init__({"old": NOW, "acoupi:1": NOW})
+        self.named: list[tuple[str, ...]] = []
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if words[0] == "tag":
+            self.named.append(words[1:])
+        return super().ask(*words, timeout=timeout)
+
+
+def test_a_refused_image_that_took_the_name_of_the_one_that_runs_gives_it_back(
+    set_up: Settings,
+) -> None:
+    SqliteStore(set_up.home / "data" / "metadata.db").count_recordings()
+    engine = NamingEngine()
+
+    with pytest.raises(TargetError, match="nothing to judge it by"):
+        update(ComposeTarget(set_up, engine=engine), Update(get=lambda: "acoupi:1", minutes=5))
+
+    assert engine.named == [("old", "acoupi:1")]
+
+
 def test_the_image_that_runs_already_is_no_update(set_up: Settings) -> None:
     target = ComposeTarget(set_up, engine=SmallEngine({"old": NOW}))
 
-    assert update(target, Update(image="old", minutes=5, back_up=str)) == (None, 0.0)
+    assert update(target, Update(get=lambda: "old", minutes=5)) == ("old", None, 0.0)
 
 
 def test_without_a_way_back_an_update_must_be_asked_for_and_makes_a_backup(
@@ -319,7 +344,7 @@ def test_without_a_way_back_an_update_must_be_asked_for_and_makes_a_backup(
 
     engine = SmallEngine({"old": NOW - 1, "new": NOW})
     target = ComposeTarget(recording_sensor, engine=engine)
-    wanted = Update(image="new", minutes=5, back_up=back_up)
+    wanted = Update(get=lambda: "new", minutes=5, back_up=back_up)
 
     with pytest.raises(TargetError, match="no way back"):
         update(target, wanted)
