@@ -12,7 +12,7 @@ from acoupi.components.stores.unreported import Change, HubStanding, Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.errors import AcoupiError, MessageSendError
 from acoupi.reports import Report, SettingsReport
-from acoupi.services.resting import MOST_REFUSED, pause, rests
+from acoupi.services.resting import MOST_REFUSED, Rest, pause
 from acoupi.services.sounding import SoundSender
 from acoupi.space import HubAudio
 from acoupi.tasks.failures import FAILED
@@ -69,6 +69,7 @@ def generate_hub_task(
         message_store.more_messengers = [messenger.name]
         send_messages = generate_send_messages_task(message_store, [messenger], logger=logger)
 
+    rest = Rest()
     sender = None if sound is None else SoundSender(sound, messenger, message_store, logger)
 
     def hub_task() -> None:
@@ -78,7 +79,7 @@ def generate_hub_task(
             send_messages()
         standing = unreported.start(messenger.name)
         owed = None if sender is None else sender.unsent.start(messenger.name, audio)
-        if rests(standing.rests_until, data.utc_now()):
+        if rest.lasts(standing.rests_until, data.utc_now()):
             words = "%s is not asked again before %s: %s"
             values = messenger.name, standing.rests_until, standing.trouble
             logger.debug(words, *values, extra=FAILED)

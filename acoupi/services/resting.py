@@ -4,7 +4,7 @@ import datetime
 
 from acoupi import data
 
-__all__ = ["MOST_REFUSED", "pause", "rests"]
+__all__ = ["MOST_REFUSED", "Rest", "pause"]
 
 MOST_REFUSED = 3
 """Things that the hub refuses by themselves, after which a pass ends."""
@@ -14,10 +14,18 @@ LONGEST_REST = 900.0
 """...but no more than this, unless the hub asks for it."""
 
 
-def rests(until: datetime.datetime | None, now: datetime.datetime) -> bool:
-    """Return whether nothing is to be sent yet."""
-    longest = datetime.timedelta(seconds=data.LONGEST_PAUSE)
-    return until is not None and now < until <= now + longest  # later: the clock was set back
+class Rest:
+    """What a worker waits for; one that has just started asks at once: its token may be new."""
+
+    def __init__(self) -> None:
+        self._has_asked = False
+
+    def lasts(self, until: datetime.datetime | None, now: datetime.datetime) -> bool:
+        """Return whether nothing is to be sent yet."""
+        had_asked, self._has_asked = self._has_asked, True
+        longest = datetime.timedelta(seconds=data.LONGEST_PAUSE)
+        is_early = until is not None and now < until <= now + longest  # later: the clock was set
+        return had_asked and is_early
 
 
 def pause(failures: int, asked: float) -> float:

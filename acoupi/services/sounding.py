@@ -20,7 +20,7 @@ from acoupi.components.stores.unsent import SoundStanding, Unsent, UnsentSound
 from acoupi.errors import MessageSendError
 from acoupi.opening import open_binary
 from acoupi.reports import SoundReport
-from acoupi.services.resting import MOST_REFUSED, pause, rests
+from acoupi.services.resting import MOST_REFUSED, Rest, pause
 from acoupi.tasks.failures import FAILED
 
 __all__ = ["SoundSender"]
@@ -55,10 +55,11 @@ class SoundSender:
         self.unsent, self.messenger = unsent, messenger
         self.message_store, self.logger = message_store, logger
         self._known: tuple[object, SoundReport] | None = None
+        self._rest = Rest()
 
     def send(self, standing: SoundStanding) -> None:
         """Send sound, unless it is to rest; `standing` is what `unsent` says at the beginning."""
-        if not rests(standing.rests_until, data.utc_now()):
+        if not self._rest.lasts(standing.rests_until, data.utc_now()):
             _Pass(self).run(standing)
 
     def described(self, sound: Unsent) -> SoundReport:

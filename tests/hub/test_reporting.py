@@ -182,6 +182,23 @@ def test_a_wrong_token_is_told_and_nothing_is_lost(hub: Hub, tmp_path: Path) -> 
     assert standing.rests_until is not None
 
 
+def test_a_worker_that_starts_anew_asks_at_once(hub: Hub, sensor: Sensor) -> None:
+    """Its token may be another one now; it rests all the same where that is refused, too."""
+    hub.start()
+    right, sensor.messenger = sensor.messenger, HubMessenger(hub.url, SecretStr("wrong"))
+    record(sensor, 0, 3)
+    refused = sensor.task()
+    refused()
+    rests_until = sensor.standing().rests_until
+    refused()
+    assert sensor.standing().rests_until == rests_until is not None
+
+    sensor.messenger = right
+    sensor.task()()
+
+    assert (sensor.standing().waiting, sensor.standing().trouble) == (0, None)
+
+
 def test_what_belongs_to_another_sensor_keeps_nothing_else_from_arriving(
     hub: Hub, sensor: Sensor
 ) -> None:

@@ -290,18 +290,27 @@ def test_a_file_that_takes_longer_than_a_pass_arrives_by_and_by(
     assert at_hub(hub) == files(sound, second)
 
 
-def test_while_it_rests_no_sound_is_sent(hub: Hub, sensor: Sensor) -> None:
+def test_while_it_rests_no_sound_is_sent_until_its_worker_starts_anew(
+    hub: Hub, sensor: Sensor
+) -> None:
     hub.start()
     keep(sensor, 1)
-    sensor.send()
+    task = sensor.task(audio="all")
+    task()
     keep(sensor, 2)
     sensor.unsent.settle("trouble", 600)
 
-    sensor.report(sound=sensor.unsent, audio="all")
+    task()
 
     standing = sound_standing(sensor.path)
     assert standing is not None
     assert (standing.waiting, standing.trouble) == (1, "trouble")
+
+    sensor.task(audio="all")()  # of a worker that has just started
+
+    standing = sound_standing(sensor.path)
+    assert standing is not None
+    assert (standing.waiting, standing.trouble) == (0, None)
 
 
 @pytest.mark.parametrize(
