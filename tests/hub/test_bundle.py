@@ -356,6 +356,23 @@ def test_with_keda_the_queue_says_how_many_workers_there_are(hub: Path) -> None:
     assert worker["metadata"]["namespace"] == scaled["metadata"]["namespace"]
 
 
+def test_workers_of_a_cluster_are_told_the_broker_that_there_is(hub: Path) -> None:
+    given = NAME | {"target": "kubernetes", "workers": {"test": 2}}
+    steps = hub / "kubernetes" / "README.md"
+
+    set_up_hub(HubHome(hub), given, own_servers={})
+    assert "--broker redis://broker:6379/0)" in steps.read_text()
+
+    own = {"broker": "amqps://me:SECRET@rabbit.example.org:5671//"}
+    set_up_hub(HubHome(hub), {}, own_servers=own)
+    assert "--broker amqps://rabbit.example.org:5671//)" in steps.read_text()
+
+    assert (
+        "KEDA"
+        in refusal(lambda: set_up_hub(HubHome(hub), {"scales": True}, own_servers={})).message
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "problem"),
     [

@@ -14,8 +14,9 @@ from acoupi.hub.bundle.certificates import AUTHORITY, CERTIFICATE, KEY
 from acoupi.hub.bundle.choices import HubChoices, HubHome
 from acoupi.hub.bundle.compose import HubSite
 from acoupi.hub.bundle.manifests import render_hub_manifests
-from acoupi.hub.bundle.secrets import BROKER_USER, INNER_BROKER, USERS_FILE, env_file
-from acoupi.hub.bundle.services import BROKER, WORKER, hub_stack
+from acoupi.hub.bundle.secrets import BROKER_USER, USERS_FILE, env_file
+from acoupi.hub.bundle.services import BROKER, DISPATCH, WORKER, hub_stack
+from acoupi.hub.workers import broker_address
 from acoupi.writing import PRIVATE
 
 __all__ = ["FOLDER", "SECRETS_FILE", "folder_of", "secrets_of"]
@@ -25,7 +26,12 @@ SECRETS_FILE = PurePath("secrets/kubernetes.yaml")
 
 
 def folder_of(
-    home: HubHome, choices: HubChoices, *, image: str, database_image: str
+    home: HubHome,
+    choices: HubChoices,
+    secrets: Mapping[PurePath, RenderedFile],
+    *,
+    image: str,
+    database_image: str,
 ) -> dict[PurePath, RenderedFile]:
     """Return the manifests and the steps, by path below the hub.
 
@@ -35,7 +41,7 @@ def folder_of(
         If a choice of the cluster is wrong.
     """
     cluster = chosen_cluster(choices.cluster)
-    _refuse_certificates(choices)
+    _refuse_what_no_pod_has(choices)
     choices = choices.model_copy(update={"listen_broker": None})  # pods listen in the cluster alone
     site = HubSite(
         header=(
@@ -54,8 +60,9 @@ def folder_of(
         for one in hub_stack(choices).services
         if one.role == WORKER
     ]
+    broker = parse_env(secrets[env_file(DISPATCH)].text)["ACOUPI_HUB_BROKER"]
     context = {
-        "broker": INNER_BROKER,
+        "broker": broker_address(broker),
         "choices": choices,
         "cluster": cluster,
         "database_image": database_image,
@@ -68,12 +75,18 @@ def folder_of(
     return {FOLDER / path: one for path, one in files.items()}
 
 
-def _refuse_certificates(choices: HubChoices) -> None:
+def _refuse_what_no_pod_has(choices: HubChoices) -> None:
     if choices.certificate is not None:
         raise ConfigurationError(
             "a hub on Kubernetes makes its own certificate.",
             f"your Ingress with {choices.certificate}, and without --tls-certificate here",
             why="workers in the cluster reach it by another name than the one in that.",
+        )
+    if choices.scales and not choices.has_own_broker:
+        raise ConfigurationError(
+            "KEDA is not told the queue of a broker of your own.",
+            "--no-keda, and a ScaledObject of yours   (or --broker-url own)",
+            why="it is told that of the broker which the manifests bring.",
         )
     if choices.knows_broker:
         raise ConfigurationError(

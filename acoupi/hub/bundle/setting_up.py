@@ -129,7 +129,7 @@ def _rendered(
     if choices.target == "kubernetes":
         from acoupi.hub.bundle.kubernetes import folder_of, secrets_of  # noqa: PLC0415
 
-        return folder_of(home, choices, **images), secrets_of(choices, secrets)
+        return folder_of(home, choices, secrets, **images), secrets_of(choices, secrets)
     profile = (source_dir() / "compose" / SECCOMP_FILE).read_text()
     compose = render_compose(home, choices, owner=owner, **images)
     passwd = f"acoupi:x:{owner[0]}:{owner[1]}::/tmp:/bin/sh\n"
