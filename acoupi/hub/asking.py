@@ -90,11 +90,14 @@ def page(
     troubles = Troubles()
 
     async def asked(request: Request) -> Response:
+        who = request.client.host if request.client else "somebody"
         try:
             caller = await run_in_threadpool(_caller, hub, request, allowed)
+            who = caller.name
             body = await _body(request)
             return await run_in_threadpool(answer, Asked(hub, caller, request, body))
         except RefusedError as error:
+            troubles.refuse(who, error.status, str(error))
             return said(error.status, str(error))
         except RecordingFileError as error:
             return said(error.status, error.message)
@@ -103,6 +106,7 @@ def page(
             status = 507 if isinstance(error, HubFullError) else 503
             return said(status, error.message, {"Retry-After": RETRY_AFTER})
         except HubError as error:
+            troubles.refuse(who, 409, error.message)
             return said(409, error.message)
 
     return Route(path, asked, methods=[method])

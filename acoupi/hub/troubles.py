@@ -1,9 +1,10 @@
-"""What keeps a hub from serving, for the log of whoever runs it."""
+"""What keeps a hub from serving, and whom it refuses, for the log of whoever runs it."""
 
 import logging
 
 from acoupi import clock
 from acoupi.errors import HubUnavailableError
+from acoupi.printing import printable
 
 __all__ = ["Troubles"]
 
@@ -20,10 +21,25 @@ class Troubles:
 
     def tell(self, error: HubUnavailableError) -> None:
         """Log that the database, or the store of the sound, is away or full."""
-        now = clock.monotonic()
-        last = self._told.get(error.message)
-        if last is None or now - last >= EVERY:
-            self._told = {what: on for what, on in self._told.items() if now - on < EVERY}
-            self._told[error.message] = now
+        if self._is_news(error.message):
             why = f" Why: {error.why}" if error.why else ""
             _logger.warning("%s%s Try: %s", error.message, why, error.help)
+
+    def refuse(self, who: str, status: int, what: str) -> None:
+        """Log that somebody is refused: once in a while, however much of theirs is.
+
+        Parameters
+        ----------
+        who
+            Name of a sensor, worker or person; an address where none is known.
+        """
+        if self._is_news(f"{status} {who}"):
+            _logger.warning("%s is refused: HTTP %s: %s", who, status, printable(what))
+
+    def _is_news(self, what: str) -> bool:
+        now = clock.monotonic()
+        self._told = {known: on for known, on in self._told.items() if now - on < EVERY}
+        if what in self._told:
+            return False
+        self._told[what] = now
+        return True

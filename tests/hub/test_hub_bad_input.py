@@ -308,3 +308,34 @@ def test_what_sensors_and_people_call_things_is_shown_and_not_run(
     assert {one.status_code for one in pages} == {200}
     assert not any("<img src=x" in one.text for one in pages)
     assert sum("&lt;img src=x" in one.text for one in pages) >= 4
+
+
+def test_the_log_of_the_hub_names_whom_it_refuses_and_why_once_in_a_while(
+    client: TestClient, hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_sensor(hub.database, "elm-2")
+    stranger = bearer(make_token(hub.database, "elm-2"))
+    mine = recorded()
+    assert told(client, recordings=[mine])[0] == 200
+    theirs = Report(recordings=[mine]).model_dump_json()
+    for _ in range(3):
+        client.post("/v1/reports", content=theirs, headers=stranger)
+        client.post("/v1/reports", content=theirs, headers=bearer("wrong"))
+        client.put(
+            f"/v1/audio/{mine.id}/{SHA256}/0",
+            content=SOUND,
+            headers={"Content-Digest": digest_header(b"other")},
+        )
+    client.post("/v1/reports", content=json.dumps({"\x1b]0;title\x07": 1}))
+
+    said = [one.getMessage() for one in caplog.records if one.name == "acoupi.hub.troubles"]
+    assert [one.split(": ")[:2] for one in said] == [
+        ["elm-2 is refused", "HTTP 409"],
+        ["testclient is refused", "HTTP 401"],
+        ["oak-1 is refused", "HTTP 422"],
+        ["oak-1 is refused", "HTTP 422"],
+    ]
+    assert "belongs to another" in said[0]
+    assert "this token is not valid" in said[1]
+    assert "does not fit its digest" in said[2]
+    assert r"\x1b]0;title\x07" in said[3]

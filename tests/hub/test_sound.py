@@ -290,9 +290,7 @@ def test_a_file_that_takes_longer_than_a_pass_arrives_by_and_by(
     assert at_hub(hub) == files(sound, second)
 
 
-def test_while_it_rests_no_sound_is_sent_until_its_worker_starts_anew(
-    hub: Hub, sensor: Sensor
-) -> None:
+def test_while_it_rests_no_sound_is_sent_before_a_start(hub: Hub, sensor: Sensor) -> None:
     hub.start()
     keep(sensor, 1)
     task = sensor.task(audio="all")
