@@ -22,6 +22,8 @@ __all__ = ["Change", "hub_key", "set_group", "set_image", "set_key", "set_value"
 
 CONTAINERS = "compose"
 """The target of sensors that can get an image from a hub."""
+NAMED = 5
+"""Sensors by which a change cannot be judged and that are named."""
 LOOKED_AT = 20
 """Heartbeats and alarms of a sensor by which it is judged."""
 
@@ -320,23 +322,33 @@ def _first(
     ConfigurationError
         If there are not so many by which it could be judged.
     """
-    since = to_microseconds(change.now - timedelta(minutes=change.minutes))
-    able = [
-        one.sensor
-        for one in concerned
-        if one.sensor in well
-        and one.number is not None
-        and connection.execute(_RECORDED, {"row": one.row, "since": since}).fetchone()
-    ]
+    found = {one.sensor: _obstacle(connection, one, well, change) for one in concerned}
+    able = [name for name, what in found.items() if what is None]
     wanted = min(change.first, len(concerned))
     if len(able) < wanted:
+        named = [f"{name} {what}" for name, what in found.items() if what is not None]
+        more = f", and {len(named) - NAMED} more" if len(named) > NAMED else ""
         raise ConfigurationError(
             "there would be too few sensors to judge this change by.",
-            "acoupi fleet status, or --minutes 1440 where they record only at night",
-            why=f"{wanted} are to try it first, and {len(able)} of {len(concerned)} are well, "
-            f"follow the hub and recorded within the last {change.minutes:g} minutes.",
+            "acoupi fleet follow (on the sensor), acoupi fleet status, or --minutes 1440 where "
+            "they record only at night",
+            why=f"{wanted} are to try it first, but {', '.join(named[:NAMED])}{more}.",
         )
     return able[:wanted]
+
+
+def _obstacle(
+    connection: Connection, sensor: InForce, well: set[str], change: Change
+) -> str | None:
+    """Return why a sensor cannot try a change; None: it can."""
+    if sensor.number is None:
+        return "does not follow the hub"
+    if sensor.sensor not in well:
+        return "is not well"
+    since = to_microseconds(change.now - timedelta(minutes=change.minutes))
+    if connection.execute(_RECORDED, {"row": sensor.row, "since": since}).fetchone() is None:
+        return f"recorded nothing within {change.minutes:g} minutes"
+    return None
 
 
 def _put_change(connection: Connection, what: str, before: Overlays, change: Change) -> int:

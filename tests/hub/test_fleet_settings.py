@@ -18,7 +18,7 @@ from acoupi.hub.fleet_pages import envelope_of
 from acoupi.hub.fleet_settings import Change, set_group, set_key, set_value, unset_value
 from acoupi.hub.fleet_trial import ChangeRow, advance, changes
 from acoupi.hub.parts import Hub
-from acoupi.hub.sensors import add_sensor
+from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.offers import Offer, make_key, public_key, sealed
 from tests.clocks import Clock
 from tests.fleets import FollowingSensor
@@ -332,12 +332,17 @@ def test_it_is_not_offered_where_nobody_could_judge_it(
     hub: HubDatabase, new_sensor: NewSensor, change: Callable[..., Change]
 ) -> None:
     oak = new_sensor("oak-1")
+    add_sensor(hub, "elm-2")
+    make_token(hub, "elm-2")
     oak.clock.advance(11 * 60)
-    with pytest.raises(ConfigurationError, match="too few"):
-        set_value(hub, "oak-1", DURATION, "5", change())
+    with pytest.raises(ConfigurationError, match="too few") as idle:
+        set_value(hub, "base", DURATION, "5", change())
+    why = "elm-2 does not follow the hub, oak-1 recorded nothing within 10 minutes."
+    assert why in str(idle.value.why)
     oak.report(status="the microphone is missing")
-    with pytest.raises(ConfigurationError, match="too few"):
+    with pytest.raises(ConfigurationError, match="too few") as unwell:
         set_value(hub, "oak-1", DURATION, "5", change())
+    assert "but oak-1 is not well." in (unwell.value.why or "")
 
 
 def test_one_change_at_a_time(
