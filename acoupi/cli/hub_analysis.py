@@ -94,7 +94,10 @@ def workers(database: Database, as_json: AsJson = False) -> None:
         print_table([dataclasses.asdict(one) for one in work], WORK, empty="")
     for one in work:
         if one.has_nobody:
-            say(f"No worker has {one.program}: acoupi hub add-worker NAME --program {one.program}")
+            say(
+                f"No worker with {one.program} is at work. Start one (acoupi hub work), or add one: "
+                f"acoupi hub add-worker NAME --program {one.program}"
+            )
 
 
 @app.command("dispatch", epilog=example("acoupi hub dispatch"))

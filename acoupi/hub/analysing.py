@@ -27,6 +27,8 @@ from acoupi.services.construction import construct
 
 __all__ = ["Analyser"]
 
+NOT_READ_HERE = (*NOT_ABOUT_DETECTIONS, "microphone")
+"""Sections of settings that name no file which is read: nothing is recorded here."""
 MOST_BUILT = 4
 """Settings for which a program is kept, with its model."""
 
@@ -86,7 +88,7 @@ class Analyser:
     def _check_files(self, name: str, config: BaseModel) -> None:
         """Refuse settings by which a sensor would have any file of this machine read."""
         settings = plain_settings(config)
-        for path in _paths({k: v for k, v in settings.items() if k not in NOT_ABOUT_DETECTIONS}):
+        for path in _paths({k: v for k, v in settings.items() if k not in NOT_READ_HERE}):
             if not any(Path(path).resolve().is_relative_to(one.resolve()) for one in self._files):
                 raise _unusable(name, f"they name {path}, which is in no folder of --files")
 

@@ -394,21 +394,35 @@ def test_attempts_are_counted_over_all_workers(
     assert not result.outputs
 
 
+def analysed_here(report: ProgramReport, home: Path, one: data.Recording) -> JobResult:
+    assignment = Assignment(
+        job=1, attempt=1, program=report, recording=one.model_copy(update={"path": None}),
+        capture=None, name="a.wav", bytes=1, sha256="",
+    )  # fmt: skip
+    assert one.path is not None
+    return Analyser(demo.Program, home).analyse(assignment, one.path, uuid4())
+
+
 def test_settings_that_mean_something_else_here_are_refused(
     home: Path, program: ProgramReport, one: data.Recording
 ) -> None:
-    def analyse(report: ProgramReport) -> None:
-        assignment = Assignment(
-            job=1, attempt=1, program=report, recording=one.model_copy(update={"path": None}),
-            capture=None, name="a.wav", bytes=1, sha256="",
-        )  # fmt: skip
-        assert one.path is not None
-        Analyser(demo.Program, home).analyse(assignment, one.path, uuid4())
+    with pytest.raises(InvalidProgramError, match="cannot be built"):
+        analysed_here(program.model_copy(update={"digest": "0" * 16}), home, one)
+    with pytest.raises(InvalidProgramError, match="cannot be built"):
+        analysed_here(program.model_copy(update={"settings": '{"detector": 3}'}), home, one)
 
-    with pytest.raises(InvalidProgramError, match="cannot be built"):
-        analyse(program.model_copy(update={"digest": "0" * 16}))
-    with pytest.raises(InvalidProgramError, match="cannot be built"):
-        analyse(program.model_copy(update={"settings": '{"detector": 3}'}))
+
+def test_the_file_that_a_sensor_plays_in_place_of_its_microphone_is_not_needed(
+    home: Path, one: data.Recording
+) -> None:
+    plays = demo.ConfigSchema.model_validate(
+        {"microphone": {"simulated": {"path": "/media/stick/dusk.wav"}}}
+    )
+
+    result = analysed_here(program_report(demo.Program, plays), home, one)
+
+    assert [found.state for found in result.analyses] == [data.AnalysisState.DONE]
+    assert result.outputs
 
 
 def test_a_worker_writes_to_its_own_jobs_only(
