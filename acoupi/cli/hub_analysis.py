@@ -95,7 +95,7 @@ def workers(database: Database, as_json: AsJson = False) -> None:
     for one in work:
         if one.has_nobody:
             say(
-                f"No worker with {one.program} is at work. Start one (acoupi hub work), or add one: "
+                f"No worker with {one.program} is at work: start one (acoupi hub work), or "
                 f"acoupi hub add-worker NAME --program {one.program}"
             )
 
