@@ -84,7 +84,11 @@ class Schema(NamedTuple):
         """
         assert self.model is not None
         self._require_settable([name])
-        both = set_setting(*_loaded(self.model, self._base()), name, text)
+        try:
+            both = set_setting(*_loaded(self.model, self._base()), name, text)
+        except ConfigurationError as error:
+            error.help = (error.help or "").replace("acoupi config set", "acoupi fleet set …")
+            raise
         return json.loads(dump_setting(*both, name))
 
 

@@ -194,6 +194,7 @@ def test_a_setting_that_cannot_be_is_refused_by_name_and_changes_nothing(
         set_value(hub, "base", setting, value, change())
 
     assert why in "\n".join(error.value.lines())
+    assert "acoupi config set" not in str(error.value.help)
     oak.follow()
     assert oak.duration() == USUAL
 
