@@ -5,7 +5,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from acoupi.hub.asking import Asked, page
-from acoupi.hub.jobs import Claim, JobResult, claim_job, renew_lease
+from acoupi.hub.jobs import Claim, JobResult, claim_job, give_again, renew_lease
 from acoupi.hub.parts import Hub
 from acoupi.hub.taking_in import take_in_result
 from acoupi.hub.workers import broker_of, broker_user, note_alive
@@ -43,6 +43,7 @@ def analysis_routes(hub: Hub) -> list[Route]:
 
 
 def _facts(asked: Asked) -> Response:
+    """Tell a worker that starts what it must know."""
     facts = WorkerFacts(
         name=asked.caller.name,
         program=asked.caller.scope,
@@ -50,6 +51,7 @@ def _facts(asked: Asked) -> Response:
         user=broker_user(asked.caller.name),
     )
     note_alive(asked.hub.database, asked.caller)
+    give_again(asked.hub.database, asked.caller.scope)
     return JSONResponse(facts.model_dump())
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Claim",
     "JobResult",
     "claim_job",
+    "give_again",
     "locked_job",
     "order_analysis",
     "put_program",
@@ -216,6 +217,23 @@ def _not_now(job: int, why: str) -> HubError:
         "acoupi hub workers, at the hub",
         why="another worker may have it, or have done it.",
     )
+
+
+_AGAIN = """
+    UPDATE job SET state = 'waiting', attempts = 0, until_us = 0, error = NULL, updated_on_us = :now
+    WHERE program = :program AND state = 'failed' AND attempts <= :most
+        AND NOT EXISTS (SELECT 1 FROM job_analysis a WHERE a.job_row = job.row)
+"""
+
+
+def give_again(database: HubDatabase, program: str) -> None:
+    """Let a worker that starts try what failed before any model ran: it may have what lacked.
+
+    That is another version, a file of weights, or room. What ended its workers stays failed.
+    """
+    values = {"program": program, "now": _now(), "most": MOST_ATTEMPTS}
+    with database.writing() as connection:
+        connection.execute(_AGAIN, values)
 
 
 # ---- results

@@ -18,7 +18,7 @@ from acoupi.hub.analysing import Analyser
 from acoupi.hub.audio_store import open_store
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.ingest import make_ingest
-from acoupi.hub.jobs import REST, Assignment, Claim, JobResult
+from acoupi.hub.jobs import MOST_ATTEMPTS, REST, Assignment, Claim, JobResult
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor
@@ -285,6 +285,7 @@ def test_a_recording_that_ends_every_worker_is_given_up(
         clock.advance(61)
 
     assert dispatcher.turn() == 0
+    client.get("/v1/worker")  # as a worker that starts
     with hub.database.reading() as connection:
         assert connection.one("SELECT state, error FROM job") == ("failed", dispatching.KILLS)
 
@@ -334,6 +335,33 @@ def test_a_model_that_fails_is_tried_again_after_a_rest_and_then_failed(
     assert work_of(hub).failed == 1
     found = {one.name_model: one.state for one in reader.analyses(one.id)}
     assert found["bats"] is data.AnalysisState.FAILED
+
+
+def test_what_failed_for_lack_of_a_worker_is_tried_again_by_one_that_starts(
+    hub: Hub, client: TestClient, program: ProgramReport, one: data.Recording, clock: Clock,
+    queue: Queue, dispatcher: dispatching.Dispatcher, tmp_path: Path,
+) -> None:  # fmt: skip
+    leave(hub, one, program)
+    for _ in range(MOST_ATTEMPTS):
+        assert dispatcher.turn() == 1
+        job, id_ = queue.jobs.pop(), uuid4()
+        claim(client, job, id_)
+        assert say(client, job, JobResult(claim=id_, error="it cannot be built")) == 200
+        clock.advance(REST + 1)
+    assert (dispatcher.turn(), work_of(hub).failed) == (0, 1)
+    other = new_recording(tmp_path)
+    leave(hub, other, program)
+    assert dispatcher.turn() == 1
+    claim(client, queue.jobs[0], id_)
+    failed = [analysis(other, data.AnalysisState.FAILED, 3)]
+    assert say(client, queue.jobs.pop(), JobResult(claim=id_, analyses=failed)) == 200
+
+    assert client.get("/v1/worker").status_code == 200
+
+    assert (work_of(hub).waiting, work_of(hub).failed) == (1, 1)
+    assert dispatcher.turn() == 1
+    assert queue.jobs == [job]
+    assert claim(client, job).json()["attempt"] == 1
 
 
 def test_a_hub_without_the_sound_for_an_hour_costs_no_attempt(
