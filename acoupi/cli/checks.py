@@ -179,8 +179,8 @@ def _detections_at_hub(found: "Settings") -> str | None:
     names = messengers_in(load_answers(found.program_config_file).get("messaging"))
     servers = ", ".join(f"messaging.{name}" for name in names)
     return servers and (
-        "models run at the hub, and messages about detections stay there: of the sensor's "
-        f"own messages {servers} gets all others, but no detections."
+        "models run at the hub, and messages about detections stay there: all others of this "
+        f"sensor go to {servers}, but no detections."
     )
 
 
