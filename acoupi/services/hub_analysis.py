@@ -24,16 +24,16 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
     """
     where = sensor.analysis.where
     if sensor.hub.url is None:
-        raise _impossible(program, where, "the sensor has no hub: set sensor.hub.url and .token")
+        raise _impossible(where, "the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
-        raise _impossible(program, where, "the hub gets not all sound: set sensor.hub.audio all")
+        raise _impossible(where, "the hub gets not all sound: set sensor.hub.audio all")
     if not isinstance(program, BasicProgram) or not program.get_required_models(program.config):
-        raise _impossible(program, where, "it has no model that the hub could run")
+        raise _impossible(where, "it has no model that the hub could run")
     if where == "both":
         return
     periodic = (program.app.conf.beat_schedule or {}).values()
     if any(entry.get("options", {}).get("queue") == DETECTION_QUEUE for entry in periodic):
-        raise _impossible(program, where, "its models also run without a recording")
+        raise _impossible(where, "its models also run without a recording")
     store, models = program.store, program.get_required_models(program.config)
     program.leaves_models_out = True
 
@@ -80,9 +80,9 @@ def note_left(store: Store, recording: data.Recording, models: list[str]) -> Non
             )
 
 
-def _impossible(program: AcoupiProgram[Any], where: str, why: str) -> ConfigurationError:
+def _impossible(where: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the program {type(program).__name__} cannot have sensor.analysis.where {where}.",
+        f"this program cannot have sensor.analysis.where {where}.",
         "acoupi config set sensor.analysis.where sensor",
         why=f"{why}.",
     )

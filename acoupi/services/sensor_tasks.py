@@ -63,17 +63,17 @@ def add_sensor_tasks(
 def _add(program: "AcoupiProgram[Any]", turned_off: str, make: Callable[[], Tasks]) -> None:
     """Register tasks; `turned_off` is the setting without which there are none."""
     if not isinstance(getattr(program, "store", None), Store):
-        raise _impossible(program, turned_off, "it has no store of recordings")
+        raise _impossible(turned_off, "it has no store of recordings")
     try:
         for task, interval in make():
             program.add_task(function=task, schedule=interval, queue=DEFAULT_QUEUE)
     except ValueError as error:
-        raise _impossible(program, turned_off, str(error)) from error
+        raise _impossible(turned_off, str(error)) from error
 
 
-def _impossible(program: "AcoupiProgram[Any]", turned_off: str, why: str) -> ConfigurationError:
+def _impossible(turned_off: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the program {type(program).__name__} cannot have {turned_off.partition(' ')[0]}.",
+        f"this program cannot have {turned_off.partition(' ')[0]}.",
         f"acoupi config set {turned_off}",
         why=f"{why}.",
     )
