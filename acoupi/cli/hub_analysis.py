@@ -93,6 +93,8 @@ def workers(database: Database, as_json: AsJson = False) -> None:
         say("")
         print_table([dataclasses.asdict(one) for one in work], WORK, empty="")
     for one in work:
+        if one.last_failure:
+            say(f"The last that failed of {one.program}: {one.last_failure}")
         if one.has_nobody:
             say(
                 f"No worker with {one.program} is at work: start one (acoupi hub work), or "

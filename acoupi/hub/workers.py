@@ -70,7 +70,8 @@ _WORK = """
         (
             SELECT count(*) FROM worker w WHERE w.program = j.program
             AND w.token_sha256 IS NOT NULL AND w.seen_on_us > :since
-        )
+        ),
+        (array_agg(j.error ORDER BY j.updated_on_us DESC) FILTER (WHERE j.state = 'failed'))[1]
     FROM job j LEFT JOIN audio a ON a.recording_row = j.recording_row AND NOT a.is_clip
     GROUP BY j.program ORDER BY j.program
 """
@@ -118,6 +119,8 @@ class ProgramWork:
     failed: int
     workers: int
     """Workers that gave a sign of life lately."""
+    last_failure: str | None
+    """Why the last of those failed that did."""
 
     @property
     def has_nobody(self) -> bool:

@@ -7,8 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from acoupi import data
+from acoupi.cli.app import app
 from acoupi.components import types
 from acoupi.components.models import BandEnergyModel
 from acoupi.errors import HubError, HubUnavailableError, InvalidProgramError
@@ -339,7 +341,7 @@ def test_a_model_that_fails_is_tried_again_after_a_rest_and_then_failed(
 
 def test_what_failed_for_lack_of_a_worker_is_tried_again_by_one_that_starts(
     hub: Hub, client: TestClient, program: ProgramReport, one: data.Recording, clock: Clock,
-    queue: Queue, dispatcher: dispatching.Dispatcher, tmp_path: Path,
+    queue: Queue, dispatcher: dispatching.Dispatcher, tmp_path: Path, url: str,
 ) -> None:  # fmt: skip
     leave(hub, one, program)
     for _ in range(MOST_ATTEMPTS):
@@ -349,6 +351,8 @@ def test_what_failed_for_lack_of_a_worker_is_tried_again_by_one_that_starts(
         assert say(client, job, JobResult(claim=id_, error="it cannot be built")) == 200
         clock.advance(REST + 1)
     assert (dispatcher.turn(), work_of(hub).failed) == (0, 1)
+    shown = CliRunner().invoke(app, ["hub", "workers", "--database", url]).output
+    assert f"The last that failed of {PROGRAM}: it cannot be built" in shown
     other = new_recording(tmp_path)
     leave(hub, other, program)
     assert dispatcher.turn() == 1
