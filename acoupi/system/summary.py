@@ -65,6 +65,8 @@ class Summary:
         }
         if self.state.analysis is not None:
             rows["analysis"] = self.state.analysis.words()
+        if self.state.in_memory is not None:
+            rows["spool"] = self.state.in_memory.words()
         if self.state.space is not None:
             rows["disk"] = self.state.space.words()
         if self.state.messages:
