@@ -104,6 +104,18 @@ def test_status_says_what_a_power_cut_would_take(run: Run, recorded: Path) -> No
     assert "a power cut now would lose 1 recording, 3 s of sound" in run("status").stdout
 
 
+def test_status_says_which_services_keep_it_from_recording(
+    run: Run, recorded: Path, target: Calls
+) -> None:
+    target.state = "stopped"
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    assert 'should be at "Old oak", since ' in result.stdout
+    assert "(recording stopped, default stopped, beat stopped)" in result.stdout
+
+
 def test_a_sensor_that_is_not_to_record_is_well(run: Run, sensor: Path) -> None:
     result = run("status")
     assert result.exit_code == 0, result.stderr
