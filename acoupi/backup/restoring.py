@@ -47,7 +47,15 @@ __all__ = ["needs_secrets", "read_backup", "restore"]
 
 MOST_CONTENTS = 10_000_000
 CHUNK = 1 << 20
-BROKEN = (tarfile.TarError, EOFError, zlib.error, ValidationError, ValueError, KeyError)
+BROKEN = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    ValidationError,
+    ValueError,
+    KeyError,
+)
 
 
 def restore(
@@ -165,10 +173,8 @@ def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
             why=f"it was cut short or changed ({error or type(error).__name__}).",
         ) from error
     except OSError as error:
-        if error.filename is None:  # gzip: no gzip file, or a wrong checksum
-            raise ConfigurationError(
-                f'"{path}" is no whole backup.', "take another copy of it", why=f"{error}."
-            ) from error
+        if error.filename not in (None, str(path)):
+            raise  # of what is written
         raise disk_error("read", path, error) from error
 
 
@@ -208,9 +214,19 @@ def _extract(
             digest.update(chunk)
             size += len(chunk)
             if into is not None:
-                into.write(chunk)
+                _write(into, chunk)
     if (size, digest.hexdigest()) != (expected.bytes, expected.sha256):
         raise ValueError(f"{member.name} is not what it was")
+
+
+def _write(into: IO[bytes], chunk: bytes) -> None:
+    try:
+        into.write(chunk)
+        into.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            into.close()  # else it is tried again, and that error has no name
+        raise OSError(error.errno, error.strerror, str(into.name)) from error
 
 
 @contextlib.contextmanager
