@@ -94,9 +94,9 @@ def restore(
             secrets = _secrets(folder, made.contents, ask)
             with _undone_if_it_fails(home, folder) as placed:
                 _place_settings(settings, folder, made.contents, secrets)
-                if secrets or not needs_secrets(settings):
-                    _set_up(settings, made.contents, target)
                 _place_stores(settings, folder, made.contents, placed)
+                if secrets or not needs_secrets(settings):
+                    _set_up(settings, made.contents, target)  # gives all of it to its services
     except OSError as error:
         raise disk_error("write", Path(error.filename or home), error) from error
     finally:

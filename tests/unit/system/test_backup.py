@@ -120,6 +120,18 @@ def test_alarms_come_back_with_the_times_that_they_cast_doubt_on(
     found.close()
 
 
+def test_the_databases_belong_to_who_runs_the_services(sensor: Settings, tmp_path: Path) -> None:
+    another = Settings(home=tmp_path / "another")
+    made = make_backup(sensor, tmp_path, password())
+
+    restore(another, Path(made.path), password, target="compose")
+
+    data_folder = another.home / "data"
+    owner = data_folder.stat().st_uid
+    assert owner != 0
+    assert {one.stat().st_uid for one in data_folder.glob("*.db")} == {owner}
+
+
 def test_without_a_password_no_secret_is_in_it(sensor: Settings, tmp_path: Path) -> None:
     config = sensor.program_config_file.parent
     hidden = [config / "env", config / CACHE, keys_file(sensor), sensor.home / OVERRIDE_FILE]
