@@ -109,13 +109,6 @@ class Disk(BaseModel):
     )
 
     @model_validator(mode="after")
-    def validate_mounts(self) -> Self:
-        """Refuse disks that nobody would look for."""
-        if self.mounts and not self.enabled:
-            raise ValueError("mounts names disks, and these are only looked for if enabled is true")
-        return self
-
-    @model_validator(mode="after")
     def validate_marks(self) -> Self:
         """Refuse a low mark above the high one."""
         if self.low_percent >= self.high_percent:

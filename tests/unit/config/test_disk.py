@@ -31,7 +31,6 @@ CONFIG = {
         ({"folders": {"usb": 10}}, "folders"),
         ({"mounts": ["/"]}, "mounts"),
         ({"mounts": ["usb"]}, "mounts"),
-        ({"mounts": ["/media/usb"]}, None),
         ({"low_percent": 85}, None),
         ({"on_full": "explode"}, "on_full"),
     ],
