@@ -15,12 +15,24 @@ from pydantic import BaseModel
 from acoupi.bundles.engine import OVERRIDE_FILE
 from acoupi.stack.settings import Settings
 
-__all__ = ["CONTENTS", "FORMAT", "SECRETS", "STORES", "Contents", "Made", "Member", "private_files"]
+__all__ = [
+    "ALARMS",
+    "CONTENTS",
+    "FORMAT",
+    "SECRETS",
+    "STORES",
+    "Contents",
+    "Made",
+    "Member",
+    "private_files",
+]
 
 FORMAT = 1
 CONTENTS = "backup.json"
 STORES = {"paths.db_metadata": "stores/metadata.db", "messaging.messages_db": "stores/messages.db"}
 """Members with the databases, by the setting that names the file in a home."""
+ALARMS = "stores/alarms.db"
+"""Member with the database that no setting names; there is none unless alarms are on."""
 SECRETS = "secrets.encrypted"
 """Member with the files that may hold secrets: texts by name, encrypted."""
 

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import acoupi
 from acoupi import data
-from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made, Member, private_files
+from acoupi.backup import (
+    ALARMS,
+    CONTENTS,
+    FORMAT,
+    SECRETS,
+    STORES,
+    Contents,
+    Made,
+    Member,
+    private_files,
+)
 from acoupi.backup.encryption import encrypt
 from acoupi.commit import changing
 from acoupi.components.stores.copying import copy_database
@@ -20,6 +30,7 @@ from acoupi.devices import read_device_file
 from acoupi.errors import ConfigurationError
 from acoupi.opening import is_file, open_binary
 from acoupi.provisioned import CACHE
+from acoupi.services.places import alarms_file
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
 from acoupi.system.home_files import configured_path
@@ -76,10 +87,13 @@ def _device_of(settings: Settings) -> str:
 
 def _made(sensor: Sensor, path: Path, folder: Path, password: str | None) -> Made:
     settings = sensor.settings
-    schemas = {}
-    for setting, member in STORES.items():
-        if (store := configured_path(settings, setting)) is not None:
-            schemas[member] = copy_database(store, folder / member)
+    stores = {member: configured_path(settings, setting) for setting, member in STORES.items()}
+    stores[ALARMS] = alarms_file(settings) if is_file(alarms_file(settings)) else None
+    schemas = {
+        member: copy_database(store, folder / member)
+        for member, store in stores.items()
+        if store is not None
+    }
     with changing(settings.program_config_file.parent, "acoupi backup", PATIENCE):
         for name, file in _settings_files(sensor):
             _copy(file, folder / name)

@@ -1,6 +1,7 @@
 """Putting a backup into an empty home."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -15,16 +16,28 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from acoupi.backup import CONTENTS, FORMAT, SECRETS, STORES, Contents, Made, private_files
+from acoupi.backup import (
+    ALARMS,
+    CONTENTS,
+    FORMAT,
+    SECRETS,
+    STORES,
+    Contents,
+    Made,
+    private_files,
+)
 from acoupi.backup.encryption import decrypt
 from acoupi.bundles.home_folder import check_home
 from acoupi.bundles.ownership import LOST_AND_FOUND
+from acoupi.components.stores import alarms
 from acoupi.config.env_files import read_env
 from acoupi.config.secrets import referenced_secrets
 from acoupi.errors import ConfigurationError
+from acoupi.services.places import alarms_file
 from acoupi.stack.configured import is_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings
+from acoupi.system.config_history import history_file
 from acoupi.system.home_files import DATABASES
 from acoupi.system.lifecycle import set_up
 from acoupi.system.planning import SetupRequest
@@ -34,7 +47,15 @@ __all__ = ["needs_secrets", "read_backup", "restore"]
 
 MOST_CONTENTS = 10_000_000
 CHUNK = 1 << 20
-BROKEN = (tarfile.TarError, EOFError, zlib.error, ValidationError, ValueError, KeyError)
+BROKEN = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    ValidationError,
+    ValueError,
+    KeyError,
+)
 
 
 def restore(
@@ -73,9 +94,9 @@ def restore(
             secrets = _secrets(folder, made.contents, ask)
             with _undone_if_it_fails(home, folder) as placed:
                 _place_settings(settings, folder, made.contents, secrets)
-                if secrets or not needs_secrets(settings):
-                    _set_up(settings, made.contents, target)
                 _place_stores(settings, folder, made.contents, placed)
+                if secrets or not needs_secrets(settings):
+                    _set_up(settings, made.contents, target)  # gives all of it to its services
     except OSError as error:
         raise disk_error("write", Path(error.filename or home), error) from error
     finally:
@@ -111,15 +132,16 @@ def _require_empty(settings: Settings) -> None:
 
 def _require_usable(contents: Contents) -> None:
     """Refuse what this version could not run."""
-    load_program_class(contents.program)
-    for setting, member in STORES.items():
+    load_program_class(contents.program, choose="install that program, then again")
+    schemas = {member: DATABASES[setting] for setting, member in STORES.items()}
+    for member, schema in {**schemas, ALARMS: alarms.SCHEMA}.items():
         version = contents.schemas.get(member, 0)
-        if version > DATABASES[setting].version:
+        if version > schema.version:
             raise ConfigurationError(
                 "the backup is of a newer acoupi.",
                 f"install acoupi {contents.acoupi}, then again",
-                why=f"its {DATABASES[setting].store} has version {version}; "
-                f"acoupi here writes version {DATABASES[setting].version}.",
+                why=f"its {schema.store} has version {version}; "
+                f"acoupi here writes version {schema.version}.",
             )
 
 
@@ -130,13 +152,16 @@ def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
     """Read an archive from its beginning to its end; keep its members in a folder."""
     path = path.expanduser()
     try:
-        with tarfile.open(path, "r|gz") as archive:
+        # Read to its last byte, gzip knows whether any of it is missing or another.
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             members = iter(archive)
             contents = _contents(archive, next(members, None))
             seen = {CONTENTS}
             for member in members:
                 _extract(archive, member, contents, folder if keep else None)
                 seen.add(member.name)
+            while stream.read(CHUNK):
+                pass
             missing = sorted({CONTENTS, *contents.members} - seen)
             if missing:
                 raise ValueError(f"{missing[0]} is missing")
@@ -148,10 +173,8 @@ def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
             why=f"it was cut short or changed ({error or type(error).__name__}).",
         ) from error
     except OSError as error:
-        if error.filename is None:  # gzip: no gzip file, or a wrong checksum
-            raise ConfigurationError(
-                f'"{path}" is no whole backup.', "take another copy of it", why=f"{error}."
-            ) from error
+        if error.filename not in (None, str(path)):
+            raise  # of what is written
         raise disk_error("read", path, error) from error
 
 
@@ -159,7 +182,9 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> Conte
     if member is None or member.name != CONTENTS or member.size > MOST_CONTENTS:
         raise ValueError(f"it does not begin with {CONTENTS}")
     content = json.loads(_stream(archive, member).read())
-    if content.get("format") != FORMAT:
+    if not isinstance(content, dict) or "format" not in content:
+        raise ValueError(f"{CONTENTS} says nothing of it")
+    if content["format"] != FORMAT:
         raise ConfigurationError(
             "the backup is of another version of acoupi.",
             f"install acoupi {content.get('acoupi', 'of that version')}, then again",
@@ -189,9 +214,19 @@ def _extract(
             digest.update(chunk)
             size += len(chunk)
             if into is not None:
-                into.write(chunk)
+                _write(into, chunk)
     if (size, digest.hexdigest()) != (expected.bytes, expected.sha256):
         raise ValueError(f"{member.name} is not what it was")
+
+
+def _write(into: IO[bytes], chunk: bytes) -> None:
+    try:
+        into.write(chunk)
+        into.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            into.close()  # else it is tried again, and that error has no name
+        raise OSError(error.errno, error.strerror, str(into.name)) from error
 
 
 @contextlib.contextmanager
@@ -242,10 +277,14 @@ def _place_settings(
     config = settings.program_config_file.parent
     config.mkdir()
     for file in sorted((folder / "config").iterdir()):
-        text = file.read_text()
+        text = file.read_text(errors="replace")  # a history may have damaged lines
         if file.suffix == ".json":
             moved = _moved(json.loads(text), contents.home, settings.home)
             text = f"{json.dumps(moved, indent=2, ensure_ascii=False)}\n"
+        elif file.name == history_file(settings).name:
+            # Undoing a change must not lead back to the stores of the old home.
+            lines = (_line_moved(one, contents.home, settings.home) for one in text.splitlines())
+            text = "".join(f"{one}\n" for one in lines)
         (config / file.name).write_text(text)
     settings.secrets_file.touch(PRIVATE)
     for path in private_files(settings):
@@ -256,11 +295,14 @@ def _place_settings(
 
 def _place_stores(settings: Settings, folder: Path, contents: Contents, placed: list[Path]) -> None:
     content = json.loads(settings.program_config_file.read_text())
+    places = {ALARMS: alarms_file(settings)}
     for setting, member in STORES.items():
+        section, _, name = setting.partition(".")
+        if member in contents.members:
+            places[member] = Path(content[section][name])
+    for member, store in places.items():
         if member not in contents.members:
             continue
-        section, _, name = setting.partition(".")
-        store = Path(content[section][name])
         if os.path.lexists(store):
             raise ConfigurationError(
                 f'"{store}" is there already.',
@@ -271,6 +313,13 @@ def _place_stores(settings: Settings, folder: Path, contents: Contents, placed: 
         placed.append(store)
         shutil.copyfile(folder / member, store)
         sync_folder(store.parent)
+
+
+def _line_moved(line: str, old: str, new: Path) -> str:
+    try:
+        return json.dumps(_moved(json.loads(line), old, new), ensure_ascii=False)
+    except ValueError:
+        return line  # damaged: it is left out where it is read
 
 
 def _moved(value: Any, old: str, new: Path) -> Any:

@@ -95,7 +95,9 @@ class Chosen:
     ] = None
     state: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATE", help="Of the recording: captured, kept, deleted, lost."),
+        typer.Option(
+            metavar="STATE", help="Of the recording: captured, kept, clipped, deleted, lost."
+        ),
     ] = None
     verdict: Annotated[
         list[str] | None,

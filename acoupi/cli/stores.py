@@ -47,4 +47,6 @@ def stores(
     if shown:
         raise typer.Exit(SET_ASIDE)
     if not as_json:
-        done("No database was damaged.")
+        done("No damage is known.")
+        if not heal:
+            say("To look for some now: acoupi stores --heal")

@@ -29,7 +29,7 @@ def limit_backlog(program: AcoupiProgram[Any], settings: BacklogSettings) -> Non
     """
     if settings.policy == "none":
         return
-    store, plan = getattr(program, "store", None), _plan_of(program)
+    store, plan = getattr(program, "store", None), plan_of(program)
     models = _models_of(program)
     if not isinstance(store, Store) or not store.can_leave_out:
         raise _impossible(program, settings, "its store keeps no account of what is left out")
@@ -51,7 +51,8 @@ def _pauses(plan: CapturePlan | None) -> bool:
     return plan is not None and has_pauses(plan, anywhere, now)
 
 
-def _plan_of(program: AcoupiProgram[Any]) -> CapturePlan | None:
+def plan_of(program: AcoupiProgram[Any]) -> CapturePlan | None:
+    """Return when a program plans to record; None: not known."""
     ask = getattr(program, "get_capture_plan", None)
     return None if ask is None else ask(program.config)
 

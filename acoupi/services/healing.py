@@ -33,9 +33,11 @@ from acoupi.components.stores.healing import (
 )
 from acoupi.data import EffortSpan, EffortState
 from acoupi.deployed import deployed_here
+from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, AudioError
 from acoupi.home import spool_folders
 from acoupi.programs import AcoupiProgram
+from acoupi.services.backlog import plan_of
 from acoupi.services.places import alarms_file
 from acoupi.stack.doors import door_keeper
 from acoupi.stack.settings import Settings
@@ -70,6 +72,8 @@ class Kept:
     """Folders with files of recordings: those that wait, and those that are kept."""
     builders: Sequence[Any] = field(default=())
     """Make the messages of the results of models."""
+    plan: CapturePlan | None = None
+    """When the program plans to record; None: not known."""
 
     def databases(self) -> Iterator[Database]:
         """Yield the databases that are known here."""
@@ -96,6 +100,7 @@ def kept_by(program: AcoupiProgram[Any], settings: Settings) -> Kept:
         _path(paths, "tmp_audio"),
         _path(paths, "recordings"),
         [] if factories is None else factories(program.config),
+        plan_of(program),
     )
 
 
@@ -271,6 +276,7 @@ class _Rebuilt:
             is_whole = take_over(self.database, self.healing)
             self.healing.lost += unknown
         self.store.settle_deployments()
+        self._note_plan()
         self._note_effort(is_whole=is_whole)
 
     def _adopt_all(self) -> list[str]:
@@ -297,6 +303,17 @@ class _Rebuilt:
         if is_kept:
             self.store.update_recording_path(recording, path)
         self.healing.from_files += 1
+
+    def _note_plan(self) -> None:
+        """Note what a recorder that is running has told when it started, and does not repeat."""
+        if self.kept.plan is None:
+            return
+        now = self.healing.found_on
+        for one in self.store.get_deployments():
+            if one.ended_on is None:
+                history = self.store.get_effort(one, now, now)
+                since = now if history is not None and history.plans else one.started_on
+                self.store.note_plan(one, self.kept.plan, since)
 
     def _note_effort(self, *, is_whole: bool) -> None:
         """Say in the ledger why it may not know the reason of what was not recorded."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 import acoupi
 from acoupi import data
+from acoupi.clock import nearest_second
 from acoupi.commit import is_there, read_whole, whole
 from acoupi.config import Document
 from acoupi.config.documents import load_document
@@ -160,14 +161,18 @@ def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, 
             wanted.program,
             config=load_document(document, schema),
             sensor=load_document(sensor, own, names=SENSOR, only=frozenset(own.model_fields)),
-            origin=f"acoupi config undo, to that of {wanted.on:%Y-%m-%d %H:%M:%S} UTC",
+            origin=f"acoupi config undo, to that of {_told(wanted)}",
         )
     return wanted, request
 
 
 def _document(content: dict[str, Any], entry: InForce, folder: Path) -> Document:
-    origin = f"the configuration of {entry.on:%Y-%m-%d %H:%M:%S} UTC"
+    origin = f"the configuration of {_told(entry)}"
     return Document(json.dumps(content), ".json", origin, folder)
+
+
+def _told(entry: InForce) -> str:
+    return f"{nearest_second(entry.on):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _text(settings: Settings) -> str:

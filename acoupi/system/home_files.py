@@ -104,12 +104,21 @@ def _readers(
     yield lambda: read_from_hub(config)
     yield lambda: read_cache(config)
     yield lambda: read_called(settings.home / CALLED)
-    for setting, schema in DATABASES.items():
-        path = configured_path(settings, setting)
-        if path is None:
-            continue
+    for path, schema in _databases(settings):
         if owns_data or os.access(path, os.R_OK | os.W_OK):
             yield partial(_examine, path, schema, patience)
+
+
+def _databases(settings: Settings) -> Iterator[tuple[Path, Schema]]:
+    """Yield the databases that are there."""
+    for setting, schema in DATABASES.items():
+        if (path := configured_path(settings, setting)) is not None:
+            yield path, schema
+    if is_there(alarms := alarms_file(settings)):
+        # Only a sensor that raises alarms pays for their rules.
+        from acoupi.components.stores.alarms import SCHEMA  # noqa: PLC0415
+
+        yield alarms, SCHEMA
 
 
 def configured_path(settings: Settings, setting: str) -> Path | None:

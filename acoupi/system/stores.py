@@ -1,11 +1,15 @@
 """The stores of a home, healed by a command; services do so by themselves."""
 
+from dataclasses import replace
+
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.components.stores.healing import Healing
+from acoupi.errors import AcoupiError
 from acoupi.home import using_home
-from acoupi.services.healing import Healer, Kept, alarms_of
+from acoupi.services.healing import Healer, Kept, alarms_of, kept_by
 from acoupi.stack.settings import Settings
 from acoupi.system.home_files import configured_path, healings_here
+from acoupi.system.sensor import Sensor
 
 __all__ = ["heal_stores", "healings_here"]
 
@@ -13,11 +17,18 @@ __all__ = ["heal_stores", "healings_here"]
 def heal_stores(settings: Settings) -> list[Healing]:
     """Set aside what is damaged, and fill a new file; return what was done.
 
+    Where the program is not installed here, a damaged store of messages is left to the services.
+
     Raises
     ------
     AcoupiError
         If the home is not set up.
     """
+    with using_home(settings.home):
+        return Healer(_kept(settings)).heal()
+
+
+def _kept(settings: Settings) -> Kept:
     metadata = configured_path(settings, "paths.db_metadata")
     messages = configured_path(settings, "messaging.messages_db")
     kept = Kept(
@@ -27,5 +38,9 @@ def heal_stores(settings: Settings) -> list[Healing]:
         configured_path(settings, "paths.tmp_audio"),
         configured_path(settings, "paths.recordings"),
     )
-    with using_home(settings.home):
-        return Healer(kept).heal()
+    try:
+        by_program = kept_by(Sensor.read(settings).program, settings)
+    except AcoupiError:
+        # The program is in an image only, and nobody else can make its messages again.
+        return replace(kept, message_store=None)
+    return replace(kept, builders=by_program.builders, plan=by_program.plan)

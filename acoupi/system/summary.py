@@ -65,6 +65,8 @@ class Summary:
         }
         if self.state.analysis is not None:
             rows["analysis"] = self.state.analysis.words()
+        if self.state.in_memory is not None:
+            rows["spool"] = self.state.in_memory.words()
         if self.state.space is not None:
             rows["disk"] = self.state.space.words()
         if self.state.messages:
@@ -85,7 +87,12 @@ class Summary:
         where = f'at "{deployment.name}"' if deployment else "without a named place"
         began = (deployment or unnamed).started_on  # type: ignore[union-attr]
         since = self._time(began.isoformat())
-        return f"{where}, since {since}" if runs else f"should be {where}, since {since}"
+        if runs:
+            return f"{where}, since {since}"
+        celery = self.state.celery
+        services = [*celery.workers, *([celery.beat] if celery.beat else [])]
+        down = ", ".join(f"{one.name} {one.state}" for one in services if one.state != "ready")
+        return f"should be {where}, since {since} ({down or 'there are no services'})"
 
     def _effort(self) -> str:
         planned = self.effort.get("planned_s") or 0

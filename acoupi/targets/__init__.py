@@ -391,7 +391,7 @@ def find_target(name: str) -> type[Target]:
         close = difflib.get_close_matches(name, targets, n=1)
         raise TargetError(
             f'there is no target "{name}".',
-            f"acoupi setup --target {close[0] if close else DEFAULT_TARGET}",
+            f"--target {close[0] if close else DEFAULT_TARGET}",
             why=f"the targets are {', '.join(targets)}.",
         )
     found: object = None

@@ -10,6 +10,7 @@ from acoupi import data
 from acoupi.cli import daily
 from acoupi.cli.deployment import microphone_words
 from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.home import memory_folder
 from acoupi.system import Settings
 from acoupi.system.deployments import read_deployment
 from acoupi.system.state import MicrophoneState
@@ -83,6 +84,36 @@ def test_status_says_what_people_ask(run: Run, recorded: Path) -> None:
     assert found["today"] == {"recordings": 1, "detections": 2, "messages": 1}
     assert found["deployment_so_far"] == found["today"]
     assert found["status"]["deployment"]["name"] == "Old oak"
+
+
+def test_status_says_what_a_power_cut_would_take(run: Run, recorded: Path) -> None:
+    assert "power cut" not in run("status").stdout
+    run("config", "set", "sensor.spool.memory_mb", "8")
+    store = SqliteStore(recorded / "data" / "metadata.db")
+    store.store_recording(
+        data.Recording(
+            deployment=store.get_current_deployment(),
+            created_on=data.utc_now(),
+            duration=3,
+            samplerate=8000,
+            path=memory_folder(recorded / "data" / "spool") / "one.wav",
+        )
+    )
+    store.close()
+
+    assert "a power cut now would lose 1 recording, 3 s of sound" in run("status").stdout
+
+
+def test_status_says_which_services_keep_it_from_recording(
+    run: Run, recorded: Path, target: Calls
+) -> None:
+    target.state = "stopped"
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    assert 'should be at "Old oak", since ' in result.stdout
+    assert "(recording stopped, default stopped, beat stopped)" in result.stdout
 
 
 def test_a_sensor_that_is_not_to_record_is_well(run: Run, sensor: Path) -> None:

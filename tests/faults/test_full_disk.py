@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from acoupi import data
+from acoupi.backup.making import make_backup
+from acoupi.backup.restoring import restore
 from acoupi.components import SqliteStore
 from acoupi.components.stores import ballast
 from acoupi.data import EffortState
-from acoupi.errors import MetadataStoreError
+from acoupi.errors import AcoupiError, MetadataStoreError
 from acoupi.home import using_home
 from acoupi.services.construction import load_program
 from acoupi.space import SpacePolicy, disk_sizes
@@ -255,3 +257,42 @@ def test_the_services_start_on_a_disk_that_is_full_to_the_last_byte(
         wait_for(lambda: sensor.is_ready("default"), "the worker on a full disk", sensor)
         others.unlink()
         sensor.target.down()
+
+
+def test_a_backup_names_the_disk_that_is_full_and_leaves_nothing_there(
+    disk: Path, home: Path
+) -> None:
+    settings = backed_up(home)
+    fill(disk)
+    there = sorted(disk.iterdir())
+
+    with pytest.raises(AcoupiError) as caught:
+        make_backup(settings, disk)
+
+    assert str(disk) in caught.value.message
+    assert "no space left" in str(caught.value.why)
+    assert sorted(disk.iterdir()) == there
+
+
+def test_a_restore_to_a_full_disk_does_not_blame_the_backup(
+    disk: Path, home: Path, tmp_path: Path
+) -> None:
+    made = make_backup(backed_up(home), tmp_path)
+    fill(disk)
+    there = sorted(disk.iterdir())
+
+    with pytest.raises(AcoupiError) as caught:
+        restore(Settings(home=disk / "home"), Path(made.path))
+
+    assert str(disk) in caught.value.message
+    assert "no space left" in str(caught.value.why)
+    assert sorted(disk.iterdir()) == there
+
+
+def backed_up(home: Path) -> Settings:
+    settings = Settings(home=home)
+    setup_program(settings, "connected", ["--messaging.http.base_url", "https://a.org"])
+    store = SqliteStore(home / "data" / "metadata.db")
+    store.store_deployment(SITE)
+    store.close()
+    return settings

@@ -1,6 +1,8 @@
 """A copy of a database that may be in use."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -40,6 +42,8 @@ def copy_database(store: Path, copy: Path) -> int:
                 raise sqlite3.DatabaseError(said)
             return int(into.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # which is of the copy alone
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy)) from error
         raise faults.explain(
             error, store="database", path=store, action="copy", kind=StoreError
         ) from error

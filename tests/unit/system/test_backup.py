@@ -11,16 +11,21 @@ from pathlib import Path
 import pytest
 
 from acoupi import data
+from acoupi.alarms.episodes import Alarm
 from acoupi.backup import CONTENTS
 from acoupi.backup.making import make_backup
 from acoupi.backup.restoring import needs_secrets, read_backup, restore
 from acoupi.bundles.engine import OVERRIDE_FILE
 from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import CACHE
+from acoupi.services.places import alarms_file
 from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program, start_deployment
-from acoupi.system.config_history import read_history
+from acoupi.system.config_history import history_file, read_history, request_of
+from acoupi.system.home_files import configured_path
+from acoupi.system.lifecycle import set_up
 from acoupi.system.sensor import Sensor
 from tests.superuser import rights_hold
 
@@ -77,7 +82,54 @@ def test_what_comes_back_is_what_was_there(sensor: Settings, tmp_path: Path) -> 
     messages.close()
     assert str(sensor.home) not in another.program_config_file.read_text()
     assert another.device_file.read_text() == sensor.device_file.read_text()
-    assert [one.by for one in read_history(another)] == ["acoupi setup", "acoupi restore"]
+    assert [one.by for one in read_history(another)] == ["acoupi setup"]
+
+
+def test_undoing_a_change_after_a_restore_does_not_lead_to_the_stores_of_the_old_home(
+    sensor: Settings, tmp_path: Path
+) -> None:
+    setup_program(sensor, "connected", ["--recording.duration", "4"])
+    with history_file(sensor).open("ab") as history:
+        history.write(b'\xff{"damaged\n')
+    made = make_backup(sensor, tmp_path)
+    another = Settings(home=tmp_path / "another")
+    restore(another, Path(made.path))
+    (another.home / "config" / "secrets.env").write_bytes(sensor.secrets_file.read_bytes())
+
+    _, request = request_of(another)
+    set_up(another, request)
+
+    assert Sensor.read(another).config.recording.duration == 2  # type: ignore[attr-defined]
+    assert configured_path(another, "paths.db_metadata") == another.home / "data" / "metadata.db"
+    assert str(sensor.home) not in another.program_config_file.read_text()
+
+
+def test_alarms_come_back_with_the_times_that_they_cast_doubt_on(
+    sensor: Settings, tmp_path: Path
+) -> None:
+    since = data.utc_now()
+    alarms = SqliteAlarmStore(alarms_file(sensor))
+    alarms.put_look([Alarm("microphone_deaf", since, "no sound")], {})
+    alarms.close()
+    another = Settings(home=tmp_path / "another")
+
+    restore(another, Path(make_backup(sensor, tmp_path).path))
+
+    found = SqliteAlarmStore(alarms_file(another))
+    assert [one.since for one in found.get_alarms()] == [since]
+    found.close()
+
+
+def test_the_databases_belong_to_who_runs_the_services(sensor: Settings, tmp_path: Path) -> None:
+    another = Settings(home=tmp_path / "another")
+    made = make_backup(sensor, tmp_path, password())
+
+    restore(another, Path(made.path), password, target="compose")
+
+    data_folder = another.home / "data"
+    owner = data_folder.stat().st_uid
+    assert owner != 0
+    assert {one.stat().st_uid for one in data_folder.glob("*.db")} == {owner}
 
 
 def test_without_a_password_no_secret_is_in_it(sensor: Settings, tmp_path: Path) -> None:
@@ -127,6 +179,28 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
+def cut_at_its_last_bytes(path: Path) -> None:
+    """All members are whole; what is missing is the checksum of the file itself."""
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def changed_contents(path: Path) -> None:
+    """The digests are right, and are themselves in what was changed."""
+    content = gzip.decompress(path.read_bytes())
+    assert content.count(b'"program": "connected"') == 1
+    checksum = path.read_bytes()[-8:]
+    other = gzip.compress(content.replace(b'"program": "connected"', b'"program": "cannected"'))
+    path.write_bytes(other[:-8] + checksum)
+
+
+def saying_nothing(path: Path) -> None:
+    rewrite(path, {CONTENTS: b"[]"})
+
+
 def changed(path: Path) -> None:
     """The same archive with another database in it, digests as they were."""
     rewrite(path, {"stores/metadata.db": b"SQLite format 3"})
@@ -158,7 +232,20 @@ def rewrite(path: Path, members: dict[str, bytes]) -> None:
             archive.addfile(info, io.BytesIO(content))
 
 
-@pytest.mark.parametrize("damage", [cut_short, changed, not_one, outside, unnamed])
+DAMAGES = [
+    cut_short,
+    cut_at_its_last_bytes,
+    longer,
+    changed,
+    changed_contents,
+    saying_nothing,
+    not_one,
+    outside,
+    unnamed,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_not_whole_changes_nothing(
     sensor: Settings, tmp_path: Path, damage: object
 ) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 import acoupi
 from acoupi import data
+from acoupi.alarms.episodes import Alarm
 from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteMessageStore, SqliteStore
+from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import CACHE, FROM_HUB, MARKER, Fetched, FromHub, Provisioned
 from acoupi.provisioning.fetching import cache_file
@@ -118,6 +120,9 @@ def sensor_home(settings: Settings) -> Settings:
     store.close()
     messages = SqliteMessageStore(settings.home / "data" / "messages.db")
     messages.store_message(data.Message(content="{}"))
+    alarms = SqliteAlarmStore(settings.home / "data" / "alarms.db")
+    alarms.put_look([Alarm("microphone_deaf", deployment.started_on)], {})
+    alarms.close()
     messages.close()
     config = settings.program_config_file.parent
     (config / MARKER).write_text(Provisioned(deployments=[deployment]).model_dump_json())

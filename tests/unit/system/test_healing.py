@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.components.stores.healing import told_by
-from acoupi.effort import ledger
+from acoupi.effort import CapturePlan, PlanFrom, ledger
 from acoupi.errors import StoreError
 from acoupi.programs.status import StatusReport
 from acoupi.services.alarm_facts import FactFinder
@@ -147,6 +148,22 @@ def test_the_ledger_says_why_it_does_not_know(kept: Kept, oak: data.Deployment) 
     assert any(healing.aside.name in span.detail for span in spans), spans
 
 
+def test_the_plan_is_there_again_which_a_running_recorder_does_not_repeat(
+    kept: Kept, oak: data.Deployment
+) -> None:
+    filled(kept, oak)
+    assert kept.store is not None
+    plan = CapturePlan(duration=3, interval=5)
+    kept.store.note_plan(oak, plan, oak.started_on)
+    ruin(kept.store)
+
+    Healer(replace(kept, plan=plan)).heal()
+
+    history = kept.store.get_effort(oak)
+    assert history is not None
+    assert history.plans == [PlanFrom(oak.started_on, plan)]
+
+
 def test_where_nothing_was_lost_the_ledger_explains_nothing_by_it(
     kept: Kept, oak: data.Deployment
 ) -> None:
@@ -190,6 +207,41 @@ def test_messages_that_cannot_be_read_are_made_again_under_the_same_ids(
     ruin(messages)
     Healer(kept).heal()
     assert {one.id for one in messages.claim_messages("mqtt")} == {one.id for one in first}
+
+
+def test_a_command_makes_messages_again_too(
+    kept: Kept, oak: data.Deployment, settings: Settings
+) -> None:
+    recording = filled(kept, oak)[0]
+    assert kept.store is not None
+    heard = detection(0.8, ("species", "Myotis", 0.9))
+    kept.store.store_model_output(output(recording, heard, created_on=data.utc_now()))
+    messages = kept.message_store
+    assert messages is not None
+    messages.store_message(data.Message(content="x" * 20_000))
+    ruin(messages)
+    setup_program(settings, "demo", [])  # it tells of detections
+
+    [healing] = heal_stores(settings)
+
+    assert healing.rows["messages made again, under the ids that they had"] == 1
+    assert len(messages.get_unsent_messages()) == 1
+
+
+def test_messages_that_only_a_program_elsewhere_can_make_again_are_left_to_the_services(
+    kept: Kept, oak: data.Deployment, settings: Settings
+) -> None:
+    filled(kept, oak)
+    messages = kept.message_store
+    assert messages is not None
+    messages.store_message(data.Message(content="x"))
+    ruin(messages)
+    (settings.home / "config" / "name").write_text("in_an_image_only")
+
+    assert heal_stores(settings) == []
+
+    with pytest.raises(StoreError):
+        messages.get_unsent_messages()
 
 
 def test_a_healing_that_was_cut_is_completed_at_the_next_start(
