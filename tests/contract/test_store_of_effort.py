@@ -177,6 +177,18 @@ def test_what_a_boot_told_before_its_clock_was_set_can_be_left_out(store: Store)
     assert store.get_alive_in_boot(SITE, boot.boot_id) == 143
 
 
+def test_a_recording_lost_before_it_was_analysed_counts_as_not_analysed(store: Store) -> None:
+    heard, unheard = recording("a.wav", 0), recording("b.wav", 10)
+    for one in (heard, unheard):
+        store.store_recording(one)
+    analysis = store.begin_analysis(heard, "bats")
+    store.end_analysis(analysis.model_copy(update={"state": data.AnalysisState.DONE}))
+    for one in (heard, unheard):
+        store.end_recording(one, data.RecordingState.LOST)
+
+    assert [one.analysed_fraction for one in history(store).captured] == [1, 0]
+
+
 def test_a_part_of_a_history_gives_the_same_ledger_as_the_whole(store: Store) -> None:
     store.note_plan(SITE, PLAN, START)
     for number in (0, 1, 2, 700, 701, 1400):

@@ -156,7 +156,13 @@ _CAPTURED = f"""
         r.samplerate_hz, c.stream_id, c.first_frame, c.frames, c.gap_before_frames,
         c.overruns, c.incomplete, c.incomplete_detail,
         CASE WHEN k.corrected_us <> 0 THEN 1 ELSE c.clock_synchronised END, c.clock_error_s,
-        CASE WHEN s.made > 0 THEN s.analysed * 1.0 / s.made ELSE 1.0 END
+        CASE
+            WHEN r.state = 'lost' AND NOT EXISTS (
+                SELECT 1 FROM analysis a WHERE a.recording_row = r.row AND a.state = 'done'
+            ) THEN 0.0
+            WHEN s.made > 0 THEN s.analysed * 1.0 / s.made
+            ELSE 1.0
+        END
     FROM recording r
         LEFT JOIN sampling s ON s.row = r.sampling_row
         LEFT JOIN capture c ON c.recording_row = r.row
