@@ -148,6 +148,9 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
         say(f"No disk is mounted at {mount}: nothing is written there.")
     if state.is_full:
         say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
+    for one in state.disks:
+        if one.is_full and not state.is_full:
+            say(f"Full: recordings for {one.folder} wait in the spool.")
     rows = [one | {"size": _size(one["bytes"])} for one in classes]
     owes = any("not_at_hub" in one for one in classes)
     columns = CLASS_COLUMNS | ({"not_at_hub": "not at the hub"} if owes else {})

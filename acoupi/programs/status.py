@@ -168,7 +168,8 @@ class StatusReport:
         if space is None:
             return None
         rate = measured_rate(_ask(self._store, "get_newest", []))
-        return hours_left(free_bytes(space.spool), space, rate)
+        there = [one for one in (space.spool, space.recordings) if not space.missing_mount(one)]
+        return hours_left(min(map(free_bytes, there or [space.spool])), space, rate)
 
     def _given_up(self) -> float | None:
         if self._space is None:
