@@ -132,6 +132,17 @@ def test_it_tells_the_room_and_what_goes_next_and_why(run: Run, sensor: Path) ->
     assert "Nothing was given up so far." in text
 
 
+def test_a_plan_says_that_room_is_lacking_where_nothing_may_go(run: Run, sensor: Path) -> None:
+    everything = {"high_percent": 0.02, "low_percent": 0.01}  # more is always in use
+    run("config", "set", "sensor.disk", json.dumps({"reserve_megabytes": 16, **everything}))
+    turn_on(run)
+
+    told = " ".join(run("disk", "--plan").stdout.split())
+
+    assert "Nothing may go, though" in told
+    assert "should be" in told
+
+
 def test_what_went_is_told_by_every_command_and_stays_heard(run: Run, sensor: Path) -> None:
     turn_on(run)
     one = keep(sensor, 0)
