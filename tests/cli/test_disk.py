@@ -87,6 +87,17 @@ def test_a_policy_that_cannot_hold_is_refused_by_name_and_changes_nothing(
     assert not list(tmp_path.glob("[abc]"))
 
 
+def test_a_second_disk_that_nobody_looks_after_is_refused(run: Run, sensor: Path) -> None:
+    """With the policy off, the card was written where the disk was missing."""
+    result = run("config", "set", "sensor.disk.mounts", '["/media/usb"]')
+
+    assert result.exit_code == 2
+    said = lines_of(result)
+    assert "sensor.disk.mounts" in said[0]
+    assert "sensor.disk.enabled true" in said[2]
+    assert not (sensor / "config" / "sensor.json").exists()
+
+
 def test_only_detections_cannot_be_kept_where_no_model_makes_them(
     run: Run, target: object, home: Path
 ) -> None:
