@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from acoupi import clock, data
 from acoupi.effort import gap_now
-from acoupi.space import FileClass, OnFull, SpacePolicy, free_bytes, hours_left, measured_rate
+from acoupi.space import FileClass, OnFull, SpacePolicy, disk_sizes, hours_left, measured_rate
 from acoupi.tasks.space import Disk, Room
 
 __all__ = ["DiskState", "GivenUpState", "SpaceState", "space_state"]
@@ -121,13 +121,23 @@ def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
         disks=[_disk(one, policy, hours_left(one.free, policy, rate)) for one in disks],
         given_up={kind: GivenUpState(**one._asdict()) for kind, one in given_up.items()},
         on_full=policy.on_full,
-        is_full=free_bytes(policy.spool) < policy.needed_to_record or _has_stopped(store),
+        is_full=_is_full(store, policy),
         not_mounted=list(missing),
     )
 
 
-def _has_stopped(store: Any) -> bool:
-    """Return whether the recorder waits for room, as it does up to the high mark with "stop"."""
+def _is_full(store: Any, policy: SpacePolicy) -> bool:
+    """Return whether nothing is recorded for lack of room; with "stop", up to the high mark."""
+    if policy.missing_mount(policy.spool) is not None:
+        return False
+    free, total = disk_sizes(policy.spool)
+    if free < policy.needed_to_record:
+        return True
+    may_wait = policy.on_full == "stop" and free < policy.marks(total).act_below
+    return may_wait and _waits_for_room(store)
+
+
+def _waits_for_room(store: Any) -> bool:
     now = clock.utc_now()
     running = [one for one in store.get_deployments()[-1:] if one.ended_on is None]
     histories = [store.get_effort(one, now - _LATELY, now) for one in running]

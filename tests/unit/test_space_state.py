@@ -1,4 +1,4 @@
-"""What a sensor says of its room where recordings are kept on a second disk."""
+"""What a sensor says of its room: on two disks, and while it waits for the high mark."""
 
 import datetime
 import tempfile
@@ -56,16 +56,38 @@ def test_a_second_disk_without_room_is_not_well_and_told_by_name(folders: list[P
         assert f"{folder}: " in has_room.words()
 
 
-@pytest.mark.parametrize("is_over", [False, True])
-def test_a_sensor_that_waits_for_the_high_mark_is_full(tmp_path: Path, is_over: bool) -> None:
+@pytest.mark.parametrize(
+    ("changes", "is_full"),
+    [
+        ({}, True),
+        ({"on_full": "discard_new"}, False),
+        ({"high": 0.9999999, "low": 0.9}, False),  # above the high mark: it was something else
+    ],
+)
+def test_a_sensor_that_waits_for_the_high_mark_is_full(
+    tmp_path: Path, changes: dict[str, Any], is_full: bool
+) -> None:
     store, now = InMemoryStore(), clock.utc_now()
     second = datetime.timedelta(seconds=1)
-    site = make_deployment(started_on=now - 60 * second, ended_on=now if is_over else None)
+    site = make_deployment(started_on=now - 60 * second)
     store.store_deployment(site)
     full = data.EffortSpan(now - 30 * second, now, data.EffortState.DISK_FULL, "no room")
     store.note_effort(site, [full])
+    below_the_mark = {"high": 0.0000001, "low": 0.00000001, "reserve": 0, "rate": 0.0}
 
-    state = space_state(store, policy([tmp_path, tmp_path], reserve=0))
+    kept = policy([tmp_path, tmp_path], **{**below_the_mark, **changes})
 
-    assert state.is_full is not is_over
-    assert state.is_well is is_over
+    state = space_state(store, kept)
+    store.update_deployment(site.model_copy(update={"ended_on": now}))
+
+    assert state.is_full is is_full
+    assert state.is_well is not is_full
+    assert not space_state(store, kept).is_full
+
+
+def test_a_disk_for_the_spool_that_is_missing_is_not_called_full(tmp_path: Path) -> None:
+    state = space_state(InMemoryStore(), policy([tmp_path, tmp_path], mounts=[tmp_path]))
+
+    assert state.not_mounted == [tmp_path]
+    assert not state.is_well
+    assert "full" not in state.words()
