@@ -34,13 +34,15 @@ def policy(folders: list[Path], **changes: Any) -> SpacePolicy:
     return SpacePolicy(home=spool, spool=spool, recordings=recordings, **settings)
 
 
-def test_a_heartbeat_tells_the_hours_of_the_disk_that_is_full_first(folders: list[Path]) -> None:
+def test_a_heartbeat_tells_of_the_disk_that_is_full_first(folders: list[Path]) -> None:
     store = InMemoryStore()
     store.space = policy(folders)
 
     found = [measure() for measure in StatusReport(store).space_metrics()]
 
     assert {one.name: one.value for one in found if one is not None}["disk_hours_left"] == 0
+    full = f"only the reserve is left on the disk of {folders[1]}"
+    assert full in StatusReport(store)()
 
 
 def test_a_second_disk_without_room_is_not_well_and_told_by_name(folders: list[Path]) -> None:
