@@ -189,7 +189,8 @@ class Outbox(BaseModel):
         default=20,
         ge=1,
         le=50,
-        description="Messages taken at once; a power cut costs at most what these would.",
+        description="Messages taken at once where bytes_per_day is set; a power cut costs at most "
+        "what these would.",
     )
     longest_days: LongestDays = Field(
         default_factory=LongestDays,
