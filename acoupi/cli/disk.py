@@ -15,12 +15,10 @@ from acoupi.cli.table import single
 from acoupi.cli.timezones import shown_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from acoupi.fleet.room import SensorRoom
     from acoupi.services.space_state import SpaceState
     from acoupi.space import FileClass
-    from acoupi.tasks.space import Going, Room
+    from acoupi.tasks.space import Demand, Going, Room
 
 __all__ = ["app"]
 
@@ -70,14 +68,15 @@ def disk(
 
     store, policy = store_and_policy(home.settings())
     state, room = space_state(store, policy), Room(store, policy)
-    classes, going = _classes(room), list(_going(room)) if plan else []
+    classes, demands = _classes(room), list(room.demands()) if plan else []
+    going = [one for demand in demands for one in room.chosen(demand)]
     if as_json:
         told = state.model_dump(mode="json") | {"hours_left": state.hours_left, "classes": classes}
         print_json(told | ({"plan": [_row(one) for one in going]} if plan else {}))
         return
     _show(state, classes)
     if plan:
-        _show_plan(going)
+        _show_plan(going, demands)
 
 
 def _rooms(hub: str, token_file: Path | None) -> "list[SensorRoom]":
@@ -124,11 +123,6 @@ def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:
     return found | {"not_at_hub": room.used(kind, lambda _: True, owed=True)[0]}
 
 
-def _going(room: "Room") -> "Iterator[Going]":
-    for demand in room.demands():
-        yield from room.chosen(demand)
-
-
 def _row(going: "Going") -> dict[str, Any]:
     return {
         "path": str(going.spare.path),
@@ -148,6 +142,9 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
         say(f"No disk is mounted at {mount}: nothing is written there.")
     if state.is_full:
         say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
+    for one in state.disks:
+        if one.is_full and not state.is_full:
+            say(f"Full: recordings for {one.folder} wait in the spool.")
     rows = [one | {"size": _size(one["bytes"])} for one in classes]
     owes = any("not_at_hub" in one for one in classes)
     columns = CLASS_COLUMNS | ({"not_at_hub": "not at the hub"} if owes else {})
@@ -167,9 +164,10 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
     print_table(gone, GONE_COLUMNS, title="What went", empty="Nothing was given up so far.")
 
 
-def _show_plan(going: "list[Going]") -> None:
+def _show_plan(going: "list[Going]", demands: "list[Demand]") -> None:
     if not going:
-        say("Nothing goes now.")
+        reasons = [f"Nothing may go, though {one.reason}." for one in demands]
+        say("\n".join(reasons) or "Nothing goes now.")
         return
     rows = [
         {**_row(one), "time": shown_time(one.spare.created_on), "size": _size(one.bytes)}

@@ -212,7 +212,7 @@ def _left_out(found: "Effort") -> dict[str, str]:
     if not total.left_out or not total.recorded:
         return {}
     share = shown_share(total.analysed / total.recorded)
-    return {"analysed": f"{share} of that, chosen evenly in time: detections stand for more"}
+    return {"analysed": f"{share} of that, chosen by time alone: detections stand for more"}
 
 
 def _show(found: "Effort") -> None:

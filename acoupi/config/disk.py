@@ -13,6 +13,7 @@ __all__ = ["Disk", "policy_of"]
 
 Orderable = Literal["refused", "unremarkable", "beyond_best", "review", "protected"]
 MEGABYTE = 1_000_000
+MOST_PER_NIGHT = 1_000_000
 
 
 def _absolute(path: Path) -> Path:
@@ -87,9 +88,12 @@ class Disk(BaseModel):
     best_per_night: int = Field(
         default=10,
         ge=1,
+        le=MOST_PER_NIGHT,
         description="Files with the highest scores to keep of each species and night...",
     )
-    newest_per_night: int = Field(default=5, ge=0, description="...and the newest ones.")
+    newest_per_night: int = Field(
+        default=5, ge=0, le=MOST_PER_NIGHT, description="...and the newest ones."
+    )
     on_full: OnFull = Field(
         default="stop",
         description="When nothing more may go: stop recording until there is room; discard_new, "

@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 GROUP = "acoupi.sensor"
+LONGEST_DAYS = 36_500
+"""A hundred years, as for `messaging.keep_days`."""
 
 
 class Recorder(BaseModel):
@@ -82,12 +84,14 @@ class Review(BaseModel):
     sample_size: Annotated[int, NoUserPrompt] = Field(
         default=0,
         ge=0,
+        le=1_000_000,
         description="Recordings to keep for review of each model, species and tenth of the score, "
         "drawn at random; 0: none.",
     )
     quiet_per_night: Annotated[int, NoUserPrompt] = Field(
         default=0,
         ge=0,
+        le=1_000_000,
         description="Recordings to keep of each night in which nothing was found, drawn at "
         "random: what a model misses is seen in them; 0: none.",
     )
@@ -150,14 +154,19 @@ class BacklogSettings(BaseModel):
 class LongestDays(BaseModel):
     """Days after which a message of a kind is no longer sent; none: it waits for ever."""
 
-    alarm: float | None = Field(default=None, gt=0, description="Alarms.")
-    deployment: float | None = Field(default=None, gt=0, description="Deployments.")
-    heartbeat: float | None = Field(default=None, gt=0, description="Heartbeats.")
-    summary: float | None = Field(default=None, gt=0, description="Summaries.")
-    detection: float | None = Field(default=None, gt=0, description="Detections.")
-    recording: float | None = Field(default=None, gt=0, description="Recordings.")
+    alarm: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Alarms.")
+    deployment: float | None = Field(
+        default=None, gt=0, le=LONGEST_DAYS, description="Deployments."
+    )
+    heartbeat: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Heartbeats.")
+    summary: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Summaries.")
+    detection: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Detections.")
+    recording: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Recordings.")
     other: float | None = Field(
-        default=None, gt=0, description="What a program sends without saying what kind it is."
+        default=None,
+        gt=0,
+        le=LONGEST_DAYS,
+        description="What a program sends without saying what kind it is.",
     )
 
 
@@ -180,7 +189,8 @@ class Outbox(BaseModel):
         default=20,
         ge=1,
         le=50,
-        description="Messages taken at once; a power cut costs at most what these would.",
+        description="Messages taken at once where bytes_per_day is set; a power cut costs at most "
+        "what these would.",
     )
     longest_days: LongestDays = Field(
         default_factory=LongestDays,

@@ -332,7 +332,8 @@ def _faults(last: _Beat, known: Mapping[str, Any]) -> Iterator[str]:
     if known["clock"] not in _RIGHT:
         yield f"its clock is wrong: {known['clock']}"
     hours, coverage = known["disk_hours_left"], known["coverage_percent"]
-    if hours is not None and hours < DISK_HOURS:
+    has_policy_at_work = bool(last.figure("given_up"))  # it makes room before the disk is full
+    if hours is not None and hours < DISK_HOURS and not has_policy_at_work:
         yield f"its disk is full in {hours:.0f} h"
     if coverage is not None and coverage < COVERAGE_PERCENT:
         yield f"{coverage:.0f} % of the planned time was recorded"

@@ -88,7 +88,7 @@ class StatusReport:
         """Return ``OK``, or what is wrong, in words."""
         faults = [
             self._gap(),
-            self._no_disk(),
+            self._no_room(),
             self._nothing_recorded(),
             self._waiting_for_long(),
             self._deaf(),
@@ -98,10 +98,16 @@ class StatusReport:
         ]
         return "; ".join(fault for fault in faults if fault) or HEALTHY
 
-    def _no_disk(self) -> str | None:
+    def _no_room(self) -> str | None:
         space = self._space
-        mount = None if space is None else space.missing_mount(space.recordings)
-        return None if mount is None else f"no disk is mounted at {mount}"
+        if space is None:
+            return None
+        for folder in dict.fromkeys((space.recordings, space.spool)):
+            if mount := space.missing_mount(folder):
+                return f"no disk is mounted at {mount}"
+            if free_bytes(folder) < space.needed_to_record:
+                return f"only the reserve is left on the disk of {folder}"
+        return None
 
     def microphone_metrics(self) -> list[Callable[[], data.Metric | None]]:
         """Return the levels of the last recording as metrics; None where they are not known."""
@@ -168,7 +174,8 @@ class StatusReport:
         if space is None:
             return None
         rate = measured_rate(_ask(self._store, "get_newest", []))
-        return hours_left(free_bytes(space.spool), space, rate)
+        there = [one for one in (space.spool, space.recordings) if not space.missing_mount(one)]
+        return hours_left(min(map(free_bytes, there or [space.spool])), space, rate)
 
     def _given_up(self) -> float | None:
         if self._space is None:

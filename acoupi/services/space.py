@@ -1,7 +1,7 @@
 """The policy about room: given to a program, and checked against the disks of a machine."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,27 @@ def check_disks(program: AcoupiProgram[Any], disk: Disk) -> None:
     ConfigurationError
         Naming the setting.
     """
+    if not disk.enabled:
+        _refuse_unguarded(disk.mounts)
+        return
     policy: SpacePolicy | None = getattr(getattr(program, "store", None), "space", None)
-    if not disk.enabled or policy is None:
+    if policy is None:
         return
     for mount in policy.mounts:
         _check_mount(policy, mount)
     _check_stores(policy, _store_folders(program))
     _check_sizes(policy)
     _check_quotas(policy)
+
+
+def _refuse_unguarded(mounts: Sequence[Path]) -> None:
+    for mount in mounts:
+        raise ConfigurationError(
+            f"sensor.disk.mounts: nobody looks whether a disk is mounted at {mount}.",
+            "acoupi config set sensor.disk.enabled true"
+            "   (or name none: acoupi config set sensor.disk.mounts '[]')",
+            why="sensor.disk.enabled is false, and the disk below it would be written.",
+        )
 
 
 def _check_mount(policy: SpacePolicy, mount: Path) -> None:

@@ -1,15 +1,19 @@
 """How much room a sensor has, and what it gave up for it, as its policy says."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from acoupi import data
-from acoupi.space import FileClass, OnFull, SpacePolicy, free_bytes, hours_left, measured_rate
+from acoupi import clock, data
+from acoupi.effort import gap_now
+from acoupi.space import FileClass, OnFull, SpacePolicy, disk_sizes, hours_left, measured_rate
 from acoupi.tasks.space import Disk, Room
 
 __all__ = ["DiskState", "GivenUpState", "SpaceState", "space_state"]
+
+_LATELY = datetime.timedelta(minutes=15)
 
 
 class DiskState(BaseModel):
@@ -27,6 +31,8 @@ class DiskState(BaseModel):
     """...until there is as much."""
     hours_left: float | None
     """Hours of recording before the reserve is reached, if nothing went; None: not known yet."""
+    is_full: bool = False
+    """Whether only the reserve is left: nothing may go for what is to be written there."""
 
     def words(self) -> str:
         """Describe it in a line.
@@ -61,7 +67,7 @@ class SpaceState(BaseModel):
     """Since the sensor was set up."""
     on_full: OnFull
     is_full: bool
-    """Whether nothing can be recorded for lack of room."""
+    """Whether nothing is recorded for lack of room."""
     not_mounted: list[Path] = Field(default_factory=list)
 
     @property
@@ -73,7 +79,7 @@ class SpaceState(BaseModel):
     @property
     def is_well(self) -> bool:
         """Whether recordings have room, and every disk is there."""
-        return not (self.is_full or self.not_mounted)
+        return not (self.is_full or self.not_mounted or any(one.is_full for one in self.disks))
 
     @property
     def bytes_given_up(self) -> int:
@@ -82,10 +88,14 @@ class SpaceState(BaseModel):
 
     def words(self) -> str:
         """Describe it in a line."""
-        parts = [one.words() for one in self.disks]
+        several = len(self.disks) > 1
+        parts = [f"{one.folder}: {one.words()}" if several else one.words() for one in self.disks]
         parts += [f"no disk is mounted at {one}" for one in self.not_mounted]
         if self.is_full:
             parts.append(f"full: nothing more may go ({self.on_full})")
+        else:
+            full = [one.folder for one in self.disks if one.is_full]
+            parts += [f"{one} is full: recordings wait in the spool" for one in full]
         number = sum(one.recordings for one in self.given_up.values())
         if number:
             parts.append(f"{number} files given up ({self.bytes_given_up / 1e9:.2f} GB)")
@@ -108,15 +118,34 @@ def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
     missing = dict.fromkeys(mount for one in folders if (mount := policy.missing_mount(one)))
     given_up = store.count_given_up()
     return SpaceState(
-        disks=[_disk(one, hours_left(one.free, policy, rate)) for one in disks],
+        disks=[_disk(one, policy, hours_left(one.free, policy, rate)) for one in disks],
         given_up={kind: GivenUpState(**one._asdict()) for kind, one in given_up.items()},
         on_full=policy.on_full,
-        is_full=free_bytes(policy.spool) < policy.needed_to_record,
+        is_full=_is_full(store, policy),
         not_mounted=list(missing),
     )
 
 
-def _disk(disk: Disk, hours: float | None) -> DiskState:
+def _is_full(store: Any, policy: SpacePolicy) -> bool:
+    """Return whether nothing is recorded for lack of room; with "stop", up to the high mark."""
+    if policy.missing_mount(policy.spool) is not None:
+        return False
+    free, total = disk_sizes(policy.spool)
+    if free < policy.needed_to_record:
+        return True
+    may_wait = policy.on_full == "stop" and free < policy.marks(total).act_below
+    return may_wait and _waits_for_room(store)
+
+
+def _waits_for_room(store: Any) -> bool:
+    now = clock.utc_now()
+    running = [one for one in store.get_deployments()[-1:] if one.ended_on is None]
+    histories = [store.get_effort(one, now - _LATELY, now) for one in running]
+    gaps = [gap_now(history, now) for history in histories if history is not None]
+    return any(gap is not None and gap.state is data.EffortState.DISK_FULL for gap in gaps)
+
+
+def _disk(disk: Disk, policy: SpacePolicy, hours: float | None) -> DiskState:
     return DiskState(
         folder=disk.folder,
         free_bytes=disk.free,
@@ -125,4 +154,5 @@ def _disk(disk: Disk, hours: float | None) -> DiskState:
         acts_below_bytes=disk.marks.act_below,
         acts_until_bytes=disk.marks.until,
         hours_left=hours,
+        is_full=disk.free < policy.needed_to_record,
     )

@@ -91,7 +91,7 @@ def test_effort_says_what_was_left_out(run: Run, home: Path, tmp_path: Path) -> 
     table = tmp_path / "effort.csv"
     assert run("effort", "--csv", str(table)).exit_code == 0
 
-    assert "25.000 % of that, chosen evenly in time" in " ".join(text.split())
+    assert "25.000 % of that, chosen by time alone" in " ".join(text.split())
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert [(one["duration_s"], one["analysed_fraction"]) for one in rows] == [

@@ -87,6 +87,17 @@ def test_a_policy_that_cannot_hold_is_refused_by_name_and_changes_nothing(
     assert not list(tmp_path.glob("[abc]"))
 
 
+def test_a_second_disk_that_nobody_looks_after_is_refused(run: Run, sensor: Path) -> None:
+    """With the policy off, the card was written where the disk was missing."""
+    result = run("config", "set", "sensor.disk.mounts", '["/media/usb"]')
+
+    assert result.exit_code == 2
+    said = lines_of(result)
+    assert "sensor.disk.mounts" in said[0]
+    assert "sensor.disk.enabled true" in said[2]
+    assert not (sensor / "config" / "sensor.json").exists()
+
+
 def test_only_detections_cannot_be_kept_where_no_model_makes_them(
     run: Run, target: object, home: Path
 ) -> None:
@@ -130,6 +141,17 @@ def test_it_tells_the_room_and_what_goes_next_and_why(run: Run, sensor: Path) ->
     text = run("disk", "--plan").stdout
     assert "nothing was found in it" in text
     assert "Nothing was given up so far." in text
+
+
+def test_a_plan_says_that_room_is_lacking_where_nothing_may_go(run: Run, sensor: Path) -> None:
+    everything = {"high_percent": 0.02, "low_percent": 0.01}  # more is always in use
+    run("config", "set", "sensor.disk", json.dumps({"reserve_megabytes": 16, **everything}))
+    turn_on(run)
+
+    told = " ".join(run("disk", "--plan").stdout.split())
+
+    assert "Nothing may go, though" in told
+    assert "should be" in told
 
 
 def test_what_went_is_told_by_every_command_and_stays_heard(run: Run, sensor: Path) -> None:

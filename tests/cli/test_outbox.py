@@ -53,6 +53,14 @@ def test_a_budget_too_small_for_a_message_is_refused(run: Run, sensor: Path) -> 
     assert "10000" in lines_of(result)[1]
 
 
+def test_days_too_many_for_the_store_are_refused(run: Run, sensor: Path) -> None:
+    """With more microseconds than a database counts, nothing at all was sent."""
+    result = run("config", "set", "sensor.outbox.longest_days.heartbeat", "999999999")
+
+    assert result.exit_code == 2
+    assert "36500" in lines_of(result)[1]
+
+
 def test_a_store_that_cannot_count_says_that_it_keeps_no_budget(
     run: Run, sensor: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

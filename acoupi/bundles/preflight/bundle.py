@@ -184,7 +184,7 @@ def check_folders(state: MachineState) -> Result | None:
         "it is to be mounted into the containers; a disk that is not plugged in looks so too.",
         "acoupi compose render"
         if missing[0].is_relative_to(state.home)
-        else f"mkdir -p {shlex.quote(str(missing[0]))}",
+        else f"mount its disk, or if it is on none: mkdir -p {shlex.quote(str(missing[0]))}",
     )
 
 

@@ -197,7 +197,7 @@ def _sampled(site: Site, effort: Tally) -> list[Any]:
     schedule = f", {site.schedule}" if site.schedule else ""
     told = f"{effort.recorded:.3f} s recorded of {effort.planned:.3f} s planned"
     if effort.left_out:
-        told += f", {effort.analysed:.3f} s of it analysed, chosen evenly in time"
+        told += f", {effort.analysed:.3f} s of it analysed, chosen by time alone"
     return [f"passive acoustic recording{schedule}", f"{effort.analysed:.3f}", "second", told]
 
 

@@ -33,6 +33,8 @@ CONFIG = {
         ({"mounts": ["usb"]}, "mounts"),
         ({"low_percent": 85}, None),
         ({"on_full": "explode"}, "on_full"),
+        ({"best_per_night": 10**20}, "best_per_night"),
+        ({"newest_per_night": 10**20}, "newest_per_night"),
     ],
 )
 def test_what_cannot_hold_is_refused_by_name(settings: dict[str, Any], place: str | None) -> None:

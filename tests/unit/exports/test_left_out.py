@@ -1,17 +1,21 @@
 """Exports say which share of the recordings was analysed, so that counts can be scaled."""
 
+import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+import acoupi
 from acoupi import data
 from acoupi.backlog import LeftOut
 from acoupi.components import SqliteStore
 from acoupi.exports.formats.camtrap import CamtrapDp
 from acoupi.exports.formats.darwin_core import DarwinCore
 from acoupi.exports.formats.tables import Csv
-from tests.stores import at
+from tests.stores import SITE, at, detection, output, recording
 from tests.unit.exports.heard import LAKE, OAK, exported
 from tests.unit.exports.test_formats import rows_of
 
@@ -50,7 +54,7 @@ def test_darwin_core_counts_the_seconds_that_were_analysed(path: Path, folder: P
     event = rows_of(folder / "event.csv")[0]
     assert event["sampleSizeValue"] == "9.000"
     assert event["samplingEffort"] == (
-        "12.000 s recorded of 30.000 s planned, 9.000 s of it analysed, chosen evenly in time"
+        "12.000 s recorded of 30.000 s planned, 9.000 s of it analysed, chosen by time alone"
     )
     efforts = rows_of(folder / "humboldt.csv")
     assert [one["samplingEffortValue"] for one in efforts[:2]] == ["9.000", "9.000"]
@@ -63,3 +67,35 @@ def test_camtrap_dp_says_it_of_the_deployment(path: Path, folder: Path) -> None:
     oak, lake = rows_of(folder / "deployments.csv")
     assert "75.000 % of what was recorded is analysed" in oak["deploymentComments"]
     assert "analysed" not in lake["deploymentComments"]
+
+
+@pytest.mark.parametrize(
+    "analysed", [range(0, 180, 4), range(90, 180)], ids=["each 4th", "the newest"]
+)
+def test_the_rate_of_the_page_is_that_of_the_calls_whatever_was_left_out(
+    tmp_path: Path, analysed: range
+) -> None:
+    """One call in each recording of 10 s: 360 an hour."""
+    path = tmp_path / "metadata.db"
+    store = SqliteStore(path)
+    made = [recording(None, 10 * number, duration=10) for number in range(180)]
+    for one in made:
+        store.store_recording(one)
+    for number in analysed:
+        analysis = store.begin_analysis(made[number], "bats")
+        store.store_model_output(output(made[number], detection(0.9, ("species", "bat", 0.9))))
+        store.end_analysis(analysis.model_copy(update={"state": data.AnalysisState.DONE}))
+    for start, end in ((0, 900), (900, 1800)):
+        ids = [
+            made[number].id for number in range(start // 10, end // 10) if number not in analysed
+        ]
+        store.leave_out(LeftOut(SITE.id, at(start), at(end), frozenset(ids), "slow"), ["bats"])
+    store.close()
+    page = (Path(acoupi.__file__).parent / "docs" / "backlog.md").read_text()
+    found = re.search(r"SELECT species.*?GROUP BY species", page, re.DOTALL)
+    assert found is not None
+
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(found[0]).fetchall()
+
+    assert rows == [("bat", pytest.approx(360))]

@@ -109,6 +109,8 @@ def test_the_silent_come_first_the_longest_silent_on_top_then_the_worst() -> Non
         ({"effort_recorded": 79, "effort_planned": 100}, "79 % of the planned time was recorded"),
         ({"effort_recorded": 0, "effort_planned": 0}, None),
         ({"disk_hours_left": DISK_HOURS}, None),
+        ({"disk_hours_left": 2, "given_up": 0}, "its disk is full in 2 h"),
+        ({"disk_hours_left": 2, "given_up": 10**9}, None),
         ({"clock_set": 0}, None),  # a board without a network: the alarm says whether it matters
     ],
 )

@@ -334,7 +334,9 @@ def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> No
     lines = only_failure(sensor, host)
 
     assert "/media/disk/recordings" in lines[0]
-    assert lines[2] == "  Try: mkdir -p /media/disk/recordings"
+    assert lines[2] == (
+        "  Try: mount its disk, or if it is on none: mkdir -p /media/disk/recordings"
+    )
 
 
 @pytest.mark.parametrize("name", ["data", "secrets/config", "secrets/broker/users.acl"])
