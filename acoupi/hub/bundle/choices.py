@@ -161,6 +161,12 @@ class HubHome:
         return f"acoupi-hub-{home_mark(self.path)}"
 
     @property
+    def has_database(self) -> bool:
+        """Whether its own database was made: until then it knows no token of a worker."""
+        folder = self.path / "database"
+        return folder.is_dir() and any(folder.iterdir())
+
+    @property
     def host_database(self) -> str:
         """The address of its database for commands of this machine; it holds no password."""
         passwords = self.secrets / "pgpass"

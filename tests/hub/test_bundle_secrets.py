@@ -1,0 +1,51 @@
+"""What a hub keeps as secrets: taken over from one that is gone, and tokens of workers."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from acoupi.config.env_files import read_env
+from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.setting_up import set_up_hub
+
+GIVEN: dict[str, Any] = {"name": "hub.example.org", "workers": {"demo": 1}}
+
+
+def set_up(folder: Path, **urls: str) -> Path:
+    """Set a hub up; return where the token of its worker is kept."""
+    set_up_hub(HubHome(folder), GIVEN, own_servers=urls)
+    return folder / "secrets" / "worker-demo.env"
+
+
+@pytest.mark.parametrize("kind", ["broker", "database"])
+def test_workers_get_new_tokens_only_with_another_broker_or_database(
+    tmp_path: Path, kind: str
+) -> None:
+    token = set_up(tmp_path)
+    (tmp_path / "database" / "15").mkdir()
+    token.write_text("ACOUPI_HUB_WORKER_TOKEN=old\n")
+
+    set_up(tmp_path)
+    assert read_env(token) == {"ACOUPI_HUB_WORKER_TOKEN": "old"}
+    scheme = {"broker": "amqps", "database": "postgresql"}[kind]
+    set_up(tmp_path, **{kind: f"{scheme}://me:word@example.org/x"})
+    assert read_env(token) == {}
+
+
+def test_the_secrets_of_a_hub_that_is_gone_make_another_one_the_same_to_sensors(
+    tmp_path: Path,
+) -> None:
+    gone, new = tmp_path / "gone", tmp_path / "new"
+    set_up(gone).write_text("ACOUPI_HUB_WORKER_TOKEN=old\n")
+    trusted = x509.load_pem_x509_certificate((gone / "ca" / "ca.pem").read_bytes())
+    set_up(new)
+
+    shutil.copytree(gone / "secrets", new / "secrets", dirs_exist_ok=True)
+    token = set_up(new)
+
+    for path in ("ca/ca.pem", "tls/hub.pem"):
+        x509.load_pem_x509_certificate((new / path).read_bytes()).verify_directly_issued_by(trusted)
+    assert read_env(token) == {}  # its database knows no worker
