@@ -1,4 +1,4 @@
-"""What a hub keeps as secrets: taken over from one that is gone, and tokens of workers."""
+"""A hub that is set up again: other servers, other places, secrets of one that is gone."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from typer.testing import CliRunner
 
+from acoupi.cli.app import app
 from acoupi.config.env_files import read_env
 from acoupi.hub.bundle.choices import HubHome
 from acoupi.hub.bundle.setting_up import set_up_hub
@@ -49,3 +51,18 @@ def test_the_secrets_of_a_hub_that_is_gone_make_another_one_the_same_to_sensors(
     for path in ("ca/ca.pem", "tls/hub.pem"):
         x509.load_pem_x509_certificate((new / path).read_bytes()).verify_directly_issued_by(trusted)
     assert read_env(token) == {}  # its database knows no worker
+
+
+def test_another_place_for_sound_is_said_to_lack_what_the_hub_has(tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        variables = {"ACOUPI_HUB_HOME": str(tmp_path / "hub")}
+        result = CliRunner().invoke(app, ["hub", "setup", *words], env=variables)
+        assert result.exit_code == 0
+        return result.stderr
+
+    (tmp_path / "disk").mkdir()
+    assert "sound" not in said()
+    assert f"{tmp_path}/hub/audio: copy it to {tmp_path}/disk" in " ".join(
+        said("--audio", str(tmp_path / "disk")).split()
+    )
+    assert "sound" not in said()
