@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from acoupi.cli.app import app
 from acoupi.config.env_files import read_env
+from acoupi.errors import ConfigurationError, TargetError
 from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.running import RunningHub
 from acoupi.hub.bundle.setting_up import set_up_hub
 
 GIVEN: dict[str, Any] = {"name": "hub.example.org", "workers": {"demo": 1}}
@@ -66,3 +68,25 @@ def test_another_place_for_sound_is_said_to_lack_what_the_hub_has(tmp_path: Path
         said("--audio", str(tmp_path / "disk")).split()
     )
     assert "sound" not in said()
+
+
+def test_a_disk_for_sound_that_is_not_mounted_is_named_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    home, disk = HubHome(tmp_path / "hub"), tmp_path / "disk"
+    set_up_hub(home, GIVEN | {"audio": str(disk)}, own_servers={})
+
+    with pytest.raises(TargetError, match=f'"{disk}"') as raised:
+        RunningHub(home).check()
+    assert "mount" in str(raised.value.help)
+
+
+def test_what_was_edited_by_hand_is_written_over_by_setup_of_a_hub_alone(tmp_path: Path) -> None:
+    set_up(tmp_path)
+    with (tmp_path / "docker-compose.yml").open("a") as file:
+        file.write("# mine")
+
+    for act in (lambda: set_up(tmp_path), RunningHub(HubHome(tmp_path)).check):
+        with pytest.raises(ConfigurationError) as raised:
+            act()
+        assert "acoupi hub setup --force" in str(raised.value.help)

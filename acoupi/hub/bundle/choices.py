@@ -15,9 +15,11 @@ from acoupi.errors import ConfigurationError, NotConfiguredError
 from acoupi.home import home_mark, without_dots
 from acoupi.writing import RenderedFile, disk_error
 
-__all__ = ["CHOICES_FILE", "HubChoices", "HubHome", "Listening", "hub_home"]
+__all__ = ["CHOICES_FILE", "WRITE_OVER", "HubChoices", "HubHome", "Listening", "hub_home"]
 
 CHOICES_FILE = PurePath("hub.json")
+WRITE_OVER = "acoupi hub setup --force   (to write over it)"
+"""What to try where a file was edited by hand."""
 HTTP_PORT, WEB_PORT, BROKER_PORT = 8090, 8091, 6380
 _NAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}(?<!-)")
 _LISTEN = re.compile(r"(\[[0-9a-f:]+\]|[0-9.]+)(?::([0-9]{1,5}))?")
