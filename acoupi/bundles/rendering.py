@@ -286,9 +286,17 @@ def _digest(path: Path) -> str | None:
 
 
 def check_not_edited(
-    home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
+    home: Path,
+    files: Mapping[PurePath, RenderedFile],
+    manifest: Manifest | None,
+    help_: str = "acoupi setup --force to write over it, acoupi setup --diff to see the difference",
 ) -> None:
     """Raise if a file that would be written over was edited by hand.
+
+    Parameters
+    ----------
+    help_
+        What to try.
 
     Raises
     ------
@@ -300,7 +308,7 @@ def check_not_edited(
         names = ", ".join(path.as_posix() for path in edited)
         raise ConfigurationError(
             f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
-            "acoupi setup --force to write over it, acoupi setup --diff to see the difference",
+            help_,
             why="setup generates it, and what was changed there would be lost.",
         )
 

@@ -215,6 +215,18 @@ def _left_out(found: "Effort") -> dict[str, str]:
     return {"analysed": f"{share} of that, chosen by time alone: detections stand for more"}
 
 
+def _captured(found: "Effort") -> dict[str, str]:
+    """Return what was recorded, and how much of the plan that is where there is one."""
+    total = found.total
+    if not found.has_plan:
+        return {"captured": shown_seconds(total.recorded)}
+    share = shown_share(total.share)
+    return {
+        "planned": shown_seconds(total.planned),
+        "captured": f"{shown_seconds(total.recorded)}, {share} of the plan",
+    }
+
+
 def _show(found: "Effort") -> None:
     total, zone = found.total, found.timezone
     print_record(
@@ -222,8 +234,7 @@ def _show(found: "Effort") -> None:
             "deployment": found.deployment.name,
             "from": shown_time(found.since, zone=zone),
             "to": f"{shown_time(found.until, zone=zone)} ({zone.key})",
-            "planned": shown_seconds(total.planned),
-            "captured": f"{shown_seconds(total.recorded)}, {shown_share(total.share)} of the plan",
+            **_captured(found),
             **_left_out(found),
             **_given_up(found),
             **_for_room(found),
@@ -241,7 +252,7 @@ def _show(found: "Effort") -> None:
             f"{shown_seconds(total.suspect / 1e6)} were recorded by a microphone that heard "
             "nothing, by its own trend; they still count as recorded: acoupi alarms --history"
         )
-    print_table(_day_rows(found), _day_columns(total), empty="")
+    print_table(_day_rows(found), _day_columns(found), empty="")
     _show_hours(found)
     _show_gaps(found)
     print_table(_total_rows(total), {"state": "in all", "time": "time", "share": "share"}, empty="")
@@ -257,13 +268,14 @@ def _states(tally: "Tally") -> list["EffortState"]:
     ]
 
 
-def _day_columns(total: "Tally") -> dict[str, str]:
+def _day_columns(found: "Effort") -> dict[str, str]:
+    total, has_plan = found.total, found.has_plan
     missed = {state.value: _words(state) for state in _states(total)}
     return {
         "date": "day",
-        "planned": "planned",
+        **({"planned": "planned"} if has_plan else {}),
         "recorded": "recorded",
-        "share": "captured",
+        **({"share": "captured"} if has_plan else {}),
         **({"suspect": "mic. suspect"} if total.suspect else {}),
         **missed,
         "off_schedule": "off schedule",
@@ -323,7 +335,8 @@ def _show_gaps(found: "Effort") -> None:
         for gap in sorted(longest, key=lambda gap: gap.start)
     ]
     columns = {**GAP_COLUMNS, "start": f"from ({found.timezone.key})"}
-    print_table(rows, columns, empty="Nothing of the plan was missed.\n")
+    none = "Nothing of the plan was missed.\n" if found.has_plan else ""
+    print_table(rows, columns, empty=none)
     if others := len(found.gaps) - len(longest):
         lost = (sum(one.lost for one in found.gaps) - sum(one.lost for one in longest)) / 1e6
         typer.echo(

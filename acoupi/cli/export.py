@@ -105,13 +105,13 @@ def export(
             precision=precision,
             place=_place(latitude, longitude),
             plan=_plan(heard),
-            audio=audio,
+            audio=heard.with_file if audio else None,
             suspect=() if heard.sensor is None else suspect_times(heard.sensor),
         )
     tables = "with effort.csv, failures.csv and calibration.csv"
     done(f"{output} holds {_named(sites)} as {chosen.name}, {tables}.")
     if (output / "audio-missing.csv").exists():
-        warn(f"some sound files are not there any more: {output / 'audio-missing.csv'} lists them.")
+        warn(f"some sound files are not there: {output / 'audio-missing.csv'} lists them.")
     for site in sites:
         if site.is_open:
             end = f"{heard.shown(site.ended_on)} ({heard.zone_name})"

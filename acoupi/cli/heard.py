@@ -132,7 +132,7 @@ class Heard:
         if self.sensor is None:
             raise ConfigurationError(
                 "this can be done on one sensor only.",
-                "the same without --hub, on the sensor; for acoupi review, with --hub https://HOST",
+                "the same without --hub, on the sensor; for review and sound, with --hub https://HOST",
                 why="a database only tells what sensors reported.",
             )
         return self.sensor
@@ -151,8 +151,13 @@ class Heard:
         ------
         RecordingFileError
             If the hub does not have its sound.
+        ConfigurationError
+            If there is nothing but the database of a hub.
         """
-        return row if self.remote is None else self.remote.with_sound(row)
+        if self.remote is not None:
+            return self.remote.with_sound(row)
+        _ = self.settings
+        return row
 
     def shown(self, time: datetime.datetime) -> str:
         """Return a time in the zone of the sensor."""

@@ -166,12 +166,16 @@ def setup(
     urls = {"database": database_url, "broker": broker_url, "management": management_url}
     urls = {kind: "" if url == OWN else url for kind, url in urls.items()}
     urls["subscribe"] = "" if subscribe == NONE else subscribe
+    before = home.read().audio if home.is_set_up else None
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
     if choices.target == "kubernetes":
         say(f"What to do next: {home.path / 'kubernetes' / 'README.md'}")
         return
     _say_where(home, choices)
+    if before is not None and before != choices.audio:
+        old, new = (one or str(home.path / "audio") for one in (before, choices.audio))
+        warn(f"sound that the hub has already stays in {old}: copy it to {new}, or it is missed.")
     typer.echo("To start it: acoupi hub up")
 
 

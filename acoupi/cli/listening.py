@@ -9,7 +9,7 @@ import typer
 
 from acoupi.cli.heard import Heard, file_of
 from acoupi.cli.output import done, say, warn, working
-from acoupi.errors import AcoupiError, ParameterError
+from acoupi.errors import AcoupiError, ParameterError, RecordingFileError
 
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
@@ -185,7 +185,13 @@ def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: b
             if row.path is None and not named:
                 without += 1
                 continue
-            copy_recording(row, found, file_of(row), folder)
+            try:
+                copy_recording(row, found, file_of(heard.with_file(row)), folder)
+            except RecordingFileError:
+                if named:
+                    raise
+                without += 1
+                continue
             copied += 1
     if not copied and not without:
         raise AcoupiError(

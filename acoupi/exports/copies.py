@@ -37,7 +37,7 @@ def copy_recording(
     DeviceError
         If the file cannot be read, or the disk is full: then there is no copy.
     """
-    target = folder / path.name
+    target = folder / (row.path or path).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
-from acoupi.exports.audio_files import copy_audio
+from acoupi.exports.audio_files import WithFile, copy_audio
 from acoupi.exports.calibration import write_calibration
 from acoupi.exports.effort_files import write_effort
 from acoupi.exports.effort_report import Times
@@ -32,7 +32,7 @@ def export(
     precision: float | None = None,
     place: tuple[float, float] | None = None,
     plan: CapturePlan | None = None,
-    audio: bool = False,
+    audio: WithFile | None = None,
     suspect: Times = (),
 ) -> list[Site]:
     """Write what was heard into a new folder; return the deployments that it is of.
@@ -48,7 +48,7 @@ def export(
     plan
         Plan of the program, for deployments of which the store knows none.
     audio
-        Whether to copy the sound files, too, into ``audio/``.
+        Finds the sound files, which are copied, too, into ``audio/``; None: they are not.
     suspect
         When the microphone heard nothing by its own trend; in order, without overlap.
 
@@ -79,8 +79,8 @@ def export(
         if format_.needs_coordinates:
             _check_coordinates(format_, source)
         format_.write(source, part)
-        if audio:
-            copy_audio(source, part)
+        if audio is not None:
+            copy_audio(source, part, audio)
     return sites
 
 

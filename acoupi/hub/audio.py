@@ -130,7 +130,7 @@ def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) ->
     Raises
     ------
     RecordingFileError
-        404, if the hub has none.
+        404, if the hub has none; 503, if its store lacks some of it.
     HubError
         If the store of the sound cannot be read.
     """
@@ -140,7 +140,15 @@ def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) ->
         yield from _read_in_place(found, start, end)
         return
     store = _store(hub)
-    for first, size in sorted(_chunks(store, found.key).items()):
+    chunks = _chunks(store, found.key)
+    if (received := _received(chunks)) < found.size:
+        raise RecordingFileError(
+            f"the store of the hub has {received} of the {found.size} bytes of {sound}.",
+            "copy into it what the store of before holds, under the same names",
+            why="sound that the hub had taken in was in another store, or was removed there.",
+            status=503,
+        )
+    for first, size in sorted(chunks.items()):
         if first < end and start < first + size:
             wanted = max(start - first, 0), min(end - first, size)
             yield from store.stream(_chunk_key(found.key, first), *wanted)

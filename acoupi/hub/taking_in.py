@@ -73,8 +73,14 @@ _PUT_VERDICT = """
     VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
+# What its sensor has no file of any more, and the hub has: it is kept, here.
+_ONLY_HERE = """
+    excluded.path IS NULL AND recording.path IS NOT NULL
+    AND EXISTS (SELECT 1 FROM audio a WHERE a.id = recording.id)
+"""
+
 # The rows of recordings that are new, or known in an older state.
-_PUT_RECORDINGS = """
+_PUT_RECORDINGS = f"""
     INSERT INTO recording (
         id, deployment_row, path, created_on_us, duration_s, samplerate_hz, audio_channels,
         time_expansion, state, reported_on_us
@@ -83,12 +89,14 @@ _PUT_RECORDINGS = """
         n.time_expansion, n.state, n.reported_on_us
     FROM reported n JOIN deployment w ON w.id = n.deployment_id
     ON CONFLICT (id) DO UPDATE SET
-        deployment_row = excluded.deployment_row, path = excluded.path,
+        deployment_row = excluded.deployment_row,
+        path = CASE WHEN {_ONLY_HERE} THEN recording.path ELSE excluded.path END,
         created_on_us = excluded.created_on_us, duration_s = excluded.duration_s,
-        state = excluded.state, reported_on_us = excluded.reported_on_us
+        state = CASE WHEN {_ONLY_HERE} THEN 'kept' ELSE excluded.state END,
+        reported_on_us = excluded.reported_on_us
     WHERE recording.reported_on_us < excluded.reported_on_us
     RETURNING id, row
-"""
+"""  # noqa: S608 - constants
 
 _REPORTED = """
     CREATE TEMPORARY TABLE reported (

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ import psycopg
 from sensors import Sensor, SensorError
 from servers import free_port
 
+from acoupi.data import RecordingState
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
-from acoupi.heard import Filters
+from acoupi.heard import Filters, RecordingRow
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, make_token
@@ -176,8 +177,7 @@ def _compared(hub: HubReader, servers: HubServers, sensor: Sensor, end: datetime
         "recordings_missing": len(mine.keys() - theirs.keys()),
         "recordings_unknown": len(theirs.keys() - mine.keys()),
         "recordings_otherwise": sum(
-            (one.started_on, one.duration_s, one.state)
-            != (theirs[id_].started_on, theirs[id_].duration_s, theirs[id_].state)
+            not _is_same(one, theirs[id_])
             for id_, one in mine.items()
             if id_ in theirs
         ),
@@ -193,6 +193,14 @@ def _compared(hub: HubReader, servers: HubServers, sensor: Sensor, end: datetime
         ),
         "samples_lost": lost,
     }  # fmt: skip
+
+
+def _is_same(mine: RecordingRow, theirs: RecordingRow) -> bool:
+    if mine.path is None and theirs.state is RecordingState.KEPT:  # only the hub still has it
+        mine = replace(mine, state=theirs.state)
+    return (mine.started_on, mine.duration_s, mine.state) == (
+        theirs.started_on, theirs.duration_s, theirs.state,
+    )  # fmt: skip
 
 
 def _recordings(reader: Any, deployment: Any, end: datetime) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from acoupi.bundles.engine import Answer, Engine
+from acoupi.components.messengers.mqtt_session import Publication
 from acoupi.config.env_files import read_env
 from acoupi.errors import AcoupiError
 from acoupi.hub.bundle.choices import HubHome
@@ -17,6 +18,7 @@ from acoupi.hub.bundle.copies import back_up, restore
 from acoupi.hub.bundle.running import RunningHub
 from acoupi.hub.bundle.setting_up import set_up_hub
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.publications import put_publications
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.workers import add_worker, get_workers
 from tests.postgres import Postgres
@@ -137,6 +139,15 @@ def test_a_copy_of_a_copy_is_one(copied: Copied, copy: Path, tmp_path: Path) -> 
     copied.add("oak-2")
 
     restore(copied.hub, tmp_path / "second.dump", replace=True)
+
+    assert copied.sensors() == ["oak-1"]
+
+
+def test_a_hub_that_only_heard_of_strangers_has_nothing(copied: Copied, copy: Path) -> None:
+    with copied.database() as database:
+        put_publications(database, [Publication("acoupi/elm-9/x", b"{}", {}, False, 0)])
+
+    restore(copied.hub, copy)
 
     assert copied.sensors() == ["oak-1"]
 

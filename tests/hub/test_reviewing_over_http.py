@@ -87,6 +87,35 @@ def test_clips_of_a_hub_are_seen_and_judged(say: Say, tmp_path: Path) -> None:
     assert "nothing left to review" in say("reviewer", "review", "next", "--all").output
 
 
+@pytest.mark.parametrize(
+    ("words", "copies"),
+    [
+        (("detections", "copy", "OUT"), ["1.wav", "1.wav.json"]),
+        (("recordings", "copy", "OUT"), ["1.wav", "1.wav.json"]),
+        (("export", "csv", "--audio", "-o", "OUT"), ["audio/1.wav"]),
+    ],
+    ids=["detections", "recordings", "export"],
+)
+def test_sound_is_copied_from_the_hub_or_refused_by_name(
+    say: Say, postgres: Postgres, tmp_path: Path, words: tuple[str, ...], copies: list[str]
+) -> None:
+    def run(role: str, *more: str) -> tuple[str, list[str]]:
+        out = tmp_path / role
+        result = say(role, *(str(out) if one == "OUT" else one for one in words), *more)
+        assert isinstance(result.exception, SystemExit | None)
+        found = [path for path in out.rglob("*.wav*") if path.is_file()]
+        assert all(one.suffix == ".json" or one.read_bytes() == tone for one in found)
+        return result.output, sorted(str(one.relative_to(out)) for one in found)
+
+    tone = (tmp_path / "archive" / "tone.wav").read_bytes()
+
+    assert run("reviewer")[1] == copies  # of the other one, the hub has no sound
+    told, found = run("reader")
+    assert ("does not let you" in told, found) == (True, [])
+    told, found = run("operator", "--hub", postgres.url("review"))
+    assert ("this can be done on one sensor only" in told, found) == (True, [])
+
+
 def test_one_verdict_is_given_and_taken_back(say: Say) -> None:
     [first, _] = json.loads(say("reader", "detections", "list", "--json").stdout)
     result = say("operator", "review", "set", first["detection_id"], "wrong", "--note", "rain")

@@ -17,8 +17,14 @@ from acoupi.components.message_stores.outbox import OutboxLimits
 from acoupi.components.messengers.hub import HubMessenger
 from acoupi.components.stores.reporting import reports_of
 from acoupi.components.stores.unsent import Unsent, UnsentSound, sound_standing
+from acoupi.errors import RecordingFileError
+from acoupi.exports.reviewing import newest_clips
+from acoupi.heard import Filters
 from acoupi.hub.audio import find_sound, read_audio
+from acoupi.hub.audio_store import open_store
 from acoupi.hub.database import HubDatabase
+from acoupi.hub.parts import Hub as Parts
+from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor
 from acoupi.hub.taking_in import take_in
 from acoupi.services import sounding
@@ -372,6 +378,42 @@ def test_what_is_deleted_on_the_sensor_is_owed_no_more(hub: Hub, sensor: Sensor)
     standing = sound_standing(sensor.path)
     assert standing is not None
     assert standing.waiting == 0
+
+
+def test_what_only_the_hub_still_has_is_a_file_to_its_readers(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    kept, unsent = keep(sensor, 1, heard=True), keep(sensor, 2, heard=True)
+    assert sensor.send("all").waiting == 0
+    with closing(HubDatabase(hub.database)) as database, database.writing() as connection:
+        connection.execute("DELETE FROM audio WHERE id = :id", {"id": unsent.id.bytes})
+
+    for one in (kept, unsent):
+        sensor.store.end_recording(one, data.RecordingState.DELETED)
+    sensor.report()
+
+    with HubReader(hub.database) as reader:
+        found = {one.id: (one.state, one.path) for one in reader.recordings(Filters())}
+        offered = [clip.recording.id for clip in newest_clips(reader, Filters(), 10)]
+    assert found == {
+        kept.id: (data.RecordingState.KEPT, Path("1.wav")),
+        unsent.id: (data.RecordingState.DELETED, None),
+    }
+    assert offered == [kept.id]
+
+
+def test_sound_that_another_store_has_is_refused_by_name(
+    hub: Hub, sensor: Sensor, tmp_path: Path
+) -> None:
+    hub.start()
+    sound = keep(sensor, 1)
+    assert sensor.send("all").waiting == 0
+    (tmp_path / "other").mkdir()
+    other = open_store(str(tmp_path / "other"))
+
+    with closing(HubDatabase(hub.database)) as database:
+        with pytest.raises(RecordingFileError, match="0 of the 40000 bytes") as raised:
+            next(read_audio(Parts(database, other), sound.id))
+        assert raised.value.status == 503
 
 
 def test_sound_leaves_half_of_a_day_to_reports(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -73,36 +74,52 @@ def own_certificate(home: Path, names: Iterable[str]) -> dict[PurePath, Rendered
         By which the hub is reached: names and addresses.
     """
     wanted = {_general_name(one) for one in names}
-    if (home / AUTHORITY_KEY).exists():
-        authority = x509.load_pem_x509_certificate(_read(home / AUTHORITY))
-        key = load_pem_private_key(_read(home / AUTHORITY_KEY), None)
-        files = {path: RenderedFile(_read(home / path).decode(), mode) for path, mode in (
-            (AUTHORITY, READABLE), (AUTHORITY_KEY, PRIVATE))}  # fmt: skip
-        if _is_good(home / CERTIFICATE, wanted):
-            return files | {
-                CERTIFICATE: RenderedFile(_read(home / CERTIFICATE).decode(), READABLE),
-                KEY: RenderedFile(_read(home / KEY).decode(), PRIVATE),
-            }
-    else:
-        key = _new_key()
-        authority = _signed("acoupi hub authority", key, None, key, ())
-        files = {
-            AUTHORITY: RenderedFile(_pem(authority), READABLE),
-            AUTHORITY_KEY: RenderedFile(_key_pem(key), PRIVATE),
+    authority, key = _own_authority(home)
+    files = {
+        AUTHORITY: RenderedFile(_pem(authority), READABLE),
+        AUTHORITY_KEY: RenderedFile(_key_pem(key), PRIVATE),
+    }
+    if _is_good(home / CERTIFICATE, wanted, authority):
+        return files | {
+            CERTIFICATE: RenderedFile(_read(home / CERTIFICATE).decode(), READABLE),
+            KEY: RenderedFile(_read(home / KEY).decode(), PRIVATE),
         }
     own = _new_key()
-    made = _signed("acoupi hub", own, authority, key, sorted(wanted, key=repr))  # type: ignore[arg-type]
+    made = _signed("acoupi hub", own, authority, key, sorted(wanted, key=repr))
     return files | {
         CERTIFICATE: RenderedFile(_pem(made), READABLE),
         KEY: RenderedFile(_key_pem(own), PRIVATE),
     }
 
 
-def _is_good(path: Path, wanted: set[x509.GeneralName]) -> bool:
+def _own_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return the authority of the hub and its key; what is there is kept.
 
+    Where only the key came with a copy of the folder `secrets`, the authority is made again of it:
+    who trusts the earlier one trusts this one, too.
+    """
+    if not (home / AUTHORITY_KEY).exists():
+        key = _new_key()
+    else:
+        found = load_pem_private_key(_read(home / AUTHORITY_KEY), None)
+        assert isinstance(found, ec.EllipticCurvePrivateKey)
+        key = found
+        if (home / AUTHORITY).exists():
+            authority = x509.load_pem_x509_certificate(_read(home / AUTHORITY))
+            if authority.public_key() == key.public_key():
+                return authority, key
+    return _signed("acoupi hub authority", key, None, key, ()), key
+
+
+def _is_good(path: Path, wanted: set[x509.GeneralName], authority: x509.Certificate) -> bool:
+    """Return whether a certificate is there, of this authority, for these names, and lasts."""
     if not path.exists():
         return False
     found = x509.load_pem_x509_certificate(_read(path))
+    try:
+        found.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
     named = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     lasts = found.not_valid_after_utc - clock.utc_now() > RENEWED_BEFORE
     return lasts and wanted <= set(named)

@@ -15,9 +15,11 @@ from acoupi.errors import ConfigurationError, NotConfiguredError
 from acoupi.home import home_mark, without_dots
 from acoupi.writing import RenderedFile, disk_error
 
-__all__ = ["CHOICES_FILE", "HubChoices", "HubHome", "Listening", "hub_home"]
+__all__ = ["CHOICES_FILE", "WRITE_OVER", "HubChoices", "HubHome", "Listening", "hub_home"]
 
 CHOICES_FILE = PurePath("hub.json")
+WRITE_OVER = "acoupi hub setup --force   (to write over it)"
+"""What to try where a file was edited by hand."""
 HTTP_PORT, WEB_PORT, BROKER_PORT = 8090, 8091, 6380
 _NAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}(?<!-)")
 _LISTEN = re.compile(r"(\[[0-9a-f:]+\]|[0-9.]+)(?::([0-9]{1,5}))?")
@@ -159,6 +161,12 @@ class HubHome:
     def own_project(self) -> str:
         """The name of its containers' project, unique on this machine."""
         return f"acoupi-hub-{home_mark(self.path)}"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether its own database was made: until then it knows no token of a worker."""
+        folder = self.path / "database"
+        return folder.is_dir() and any(folder.iterdir())
 
     @property
     def host_database(self) -> str:

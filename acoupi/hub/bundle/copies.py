@@ -40,9 +40,10 @@ RESTORE = f"""{_AS_OWNER} {{
 """Without the last line, which follows a copy that was read to its end, nothing is changed."""
 FIND_ROWS = f"""{_AS_OWNER} psql --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 <<'END'
 SELECT format('SELECT %L WHERE EXISTS (SELECT FROM %I)', tablename, tablename) FROM pg_tables
-WHERE schemaname = 'public' AND tablename NOT IN ('acoupi_hub', 'worker') ORDER BY 1 \\gexec
+WHERE schemaname = 'public' AND tablename NOT IN ('acoupi_hub', 'worker', 'stranger')
+ORDER BY 1 \\gexec
 END"""  # noqa: S608 - no word of a user
-"""The other two have rows in a hub that was just set up."""
+"""The other three have rows in a hub that was just set up."""
 
 
 def back_up(hub: RunningHub, file: Path) -> int:

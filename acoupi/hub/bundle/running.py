@@ -4,6 +4,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from acoupi import data
@@ -21,7 +22,7 @@ from acoupi.bundles.engine import (
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import TargetError
-from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.choices import WRITE_OVER, HubHome
 from acoupi.hub.bundle.secrets import INNER_BROKER, env_file, inner_broker, known_url
 from acoupi.hub.bundle.services import BROKER, INGEST, WORKER, hub_stack
 from acoupi.stack.settings import Settings
@@ -97,7 +98,7 @@ class RunningHub:
             Saying what is wrong, and what to do.
         """
         manifest = Manifest.read(self.home.manifest_file)
-        check_not_edited(self.home.path, {}, manifest)
+        check_not_edited(self.home.path, {}, manifest, WRITE_OVER)
         try:
             check_bundle((self.home.path / COMPOSE_FILE).read_text())
         except FileNotFoundError as error:
@@ -106,8 +107,18 @@ class RunningHub:
                 "acoupi hub setup",
                 why="setup writes it, and somebody removed it.",
             ) from error
+        self._check_audio()
         self._check_engine()
         self._check_ports()
+
+    def _check_audio(self) -> None:
+        place = self.choices.audio
+        if place and not self.choices.keeps_audio_in_bucket and not Path(place).is_dir():
+            raise TargetError(
+                f'the folder for sound is not there: "{place}".',
+                "mount its disk, or acoupi hub setup --audio with another folder",
+                why="acoupi hub setup --audio named it, and nobody made it.",
+            )
 
     def _check_engine(self) -> None:
         for words in (("version", "--format", "{{.Server.Version}}"), ("compose", "version")):

@@ -162,6 +162,8 @@ def hub_secrets(
 ) -> dict[PurePath, RenderedFile]:
     """Return the files that hold secrets, by path below the hub. What is there is kept.
 
+    But for the tokens of workers that the database does not know, or knows with another broker.
+
     Parameters
     ----------
     urls
@@ -180,9 +182,11 @@ def hub_secrets(
         files[env_file(service)] = "".join(
             f"{name}={quoted(text)}\n" for name, text in sorted(variables.items())
         )
+    is_known = all(known_url(home, one, None) == urls.get(one) for one in (DATABASE, BROKER))
+    is_known &= home.has_database or not choices.has_own_database
     for service in map(worker_name, choices.workers):  # its token comes at the first start
         kept_file = home.path / env_file(service)
-        files[env_file(service)] = read_whole(kept_file) if kept_file.exists() else ""
+        files[env_file(service)] = read_whole(kept_file) if is_known and kept_file.exists() else ""
     return {path: RenderedFile(text, PRIVATE) for path, text in files.items()}
 
 

@@ -11,7 +11,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import database_name, image_name, named_packages, source_dir
 from acoupi.bundles.ownership import give, host_owner
 from acoupi.bundles.rendering import Manifest, check_not_edited
-from acoupi.hub.bundle.choices import CHOICES_FILE, HubChoices, HubHome
+from acoupi.hub.bundle.choices import CHOICES_FILE, WRITE_OVER, HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
 from acoupi.hub.bundle.secrets import (
     BROKER_AUTHORITY,
@@ -103,7 +103,7 @@ def set_up_hub(
     generated, more = _rendered(home, choices, owner, secrets)
     before = Manifest.read(home.manifest_file)
     if not force:
-        check_not_edited(home.path, generated, before)
+        check_not_edited(home.path, generated, before, WRITE_OVER)
     files = {
         **generated,
         **secrets,

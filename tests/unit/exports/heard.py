@@ -97,8 +97,9 @@ def exported(
     """Export the store."""
     with SqliteReader(path) as reader:
         chosen = filters or Filters()
+        files = (lambda row: row) if audio else None
         return export(
-            format_, reader, chosen, folder, precision=precision, place=place, audio=audio
+            format_, reader, chosen, folder, precision=precision, place=place, audio=files
         )
 
 
