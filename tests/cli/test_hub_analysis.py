@@ -221,4 +221,4 @@ def test_a_recording_goes_to_the_hub_with_its_sound_and_then_from_the_disk(
             [analysis] = reader.analyses(recording.id)
             [heard] = reader.recordings(Filters())
         assert analysis.state is data.AnalysisState.HUB
-        assert heard.state is data.RecordingState.DELETED
+        assert heard.state is data.RecordingState.KEPT  # at the hub

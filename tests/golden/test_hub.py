@@ -7,6 +7,7 @@ import pytest
 from acoupi.hub.bundle.choices import HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
 from acoupi.hub.bundle.kubernetes import folder_of
+from acoupi.hub.bundle.secrets import hub_secrets
 
 CASES = Path(__file__).parent / "cases" / "hub"
 HOME = HubHome(Path("/home/pi/.acoupi-hub"))
@@ -41,7 +42,8 @@ def generated(case: str) -> str:
     if case == "kubernetes":
         more = {"target": "kubernetes", "scales": True, "subscribes": True}
         scaled = CHOICES["workers"].model_copy(update=more)
-        files = folder_of(HOME, scaled, **IMAGES)
+        secrets = hub_secrets(HOME, scaled, {"subscribe": "mqtt://mqtt.example.org"})
+        files = folder_of(HOME, scaled, secrets, **IMAGES)
         return "\n".join(f"=== {path}\n{one.text}" for path, one in sorted(files.items()))
     return render_compose(HOME, CHOICES[case], owner=(1000, 1000), **IMAGES).text
 
