@@ -448,7 +448,7 @@ def test_workers_show_how_they_are(run: Run, sensor: Path, target: Calls) -> Non
     assert data_of(ready)["state"] == "ok"
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "restart"])
+@pytest.mark.parametrize("command", ["stop", "restart"])
 def test_workers_of_another_target_are_not_ours_to_start(
     run: Run, sensor: Path, command: str
 ) -> None:
@@ -467,6 +467,45 @@ def test_a_restart_while_recording_makes_the_schedule_known_too(
 
     assert result.exit_code == 0, result.stderr
     assert target.names == ["up", "down", "up"]
+
+
+def test_a_restart_after_everything_was_killed_records_again(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    run("deployment", "start", "--name", "oak")
+    target.state = "stopped"
+
+    result = run("workers", "restart")
+
+    assert result.exit_code == 0, result.stderr
+    assert target.names[-1] == "up"
+    assert "beat" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("is_deployed", "command"), [(True, "acoupi workers restart"), (False, "acoupi start")]
+)
+def test_workers_that_start_without_beat_say_that_nothing_is_recorded(
+    run: Run, sensor: Path, target: Calls, is_deployed: bool, command: str
+) -> None:
+    if is_deployed:
+        run("deployment", "start", "--name", "oak")
+    target.state = "stopped"
+
+    result = run("workers", "start")
+
+    assert result.exit_code == 0, result.stderr
+    assert f"beat (the scheduler) is not running, so nothing is recorded until: {command}" in (
+        " ".join(result.stderr.split())
+    )
+
+
+def test_workers_that_start_beside_beat_say_nothing_of_it(
+    run: Run, sensor: Path, target: Calls
+) -> None:
+    target.state, target.beat = "stopped", "ready"
+
+    assert "beat" not in run("workers", "start").stderr
 
 
 def test_queues_are_purged(run: Run, sensor: Path) -> None:
