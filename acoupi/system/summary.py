@@ -45,6 +45,7 @@ class Summary:
         today: Mapping[str, int],
         here: Mapping[str, int],
         effort: Mapping[str, Any],
+        *,
         unreadable: StoreError | None = None,
     ) -> None:
         self.now, self.zone, self.today, self.here, self.effort = now, zone, today, here, effort
@@ -180,4 +181,4 @@ def summary_of(settings: Settings) -> Summary:
         effort: dict[str, Any] = {}
         with suppress(AcoupiError):  # nothing was recorded yet
             effort = page.effort(None, time - datetime.timedelta(days=1), None)
-        return Summary(now, zone, today, here, effort, unreadable)
+        return Summary(now, zone, today, here, effort, unreadable=unreadable)
