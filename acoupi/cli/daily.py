@@ -9,6 +9,7 @@ import typer
 
 from acoupi.cli import deployment, home
 from acoupi.cli.checks import AsJson
+from acoupi.cli.handler import show_error
 from acoupi.cli.output import console, example, print_json, print_record, say, warn, working
 from acoupi.cli.table import single
 from acoupi.errors import ParameterError
@@ -79,6 +80,8 @@ def status(as_json: AsJson = False) -> None:
         print_json(summary.as_json())
     else:
         _show(summary)
+    if summary.unreadable is not None:
+        show_error(summary.unreadable)
     if not summary.ok:
         raise typer.Exit(deployment.UNHEALTHY)
 
@@ -123,4 +126,6 @@ def watch() -> None:
         if is_screen:
             console().clear()
         _show(summary)
+        if summary.unreadable is not None:
+            show_error(summary.unreadable)
         time.sleep(LOOK_EVERY)

@@ -33,6 +33,8 @@ __all__ = ["UNHEALTHY", "app", "microphone_words", "service_rows", "start", "sto
 app = group("deployment")
 
 UNHEALTHY = 3
+DRAIN_LIMIT = 60.0
+"""Minutes."""
 SERVICE_COLUMNS = {
     "name": "service",
     "state": "state",
@@ -148,8 +150,11 @@ def stop(
         typer.Option("--drain", help="Then wait until all is analysed and sent; Ctrl-C ends that."),
     ] = False,
     drain_limit: Annotated[
-        float, typer.Option(metavar="MINUTES", min=0, help="Longest wait, with --drain.")
-    ] = 60,
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0, help="Longest wait, with --drain; if not given, 60."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop recording, finish the work in progress, and end the deployment.
@@ -160,9 +165,17 @@ def stop(
     from acoupi.system.backlog import left_over
     from acoupi.system.lifecycle import finish
 
+    if drain_limit is not None and not drain:
+        raise ParameterError(
+            "--drain-limit",
+            "--drain-limit is given without --drain.",
+            f"acoupi stop --drain --drain-limit {drain_limit:g}",
+            why="it limits how long --drain waits; without that, nothing is waited for.",
+        )
     found = home.sensor()
     with working("Stopping the services; work in progress is finished first") as tell:
-        drained = _drain(found, drain_limit, tell) if drain else None
+        limit = DRAIN_LIMIT if drain_limit is None else drain_limit
+        drained = _drain(found, limit, tell) if drain else None
         deployment = finish(found, echo=echo, drain=drained)
     if as_json:
         print_json(deployment)

@@ -1,6 +1,6 @@
 """``acoupi workers`` and ``acoupi celery``."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from acoupi.cli.output import (
 )
 from acoupi.cli.table import group, single
 
+if TYPE_CHECKING:
+    from acoupi.system.sensor import Sensor
+
 __all__ = ["app", "celery_app"]
 
 app = group("workers")
@@ -31,13 +34,14 @@ LogLevel = Annotated[
 
 @app.command(epilog=example("acoupi workers start"))
 def start(log_level: LogLevel = None) -> None:
-    """Start the workers."""
+    """Start the workers. What plans their work, beat, stays as it is."""
     from acoupi.system.lifecycle import change_workers
 
     found = home.sensor()
     with working("Starting the workers"):
         change_workers(found, "start", log_level)
     done("The workers are running.")
+    _tell_if_nothing_is_planned(found)
 
 
 @app.command(epilog=example("acoupi workers stop"))
@@ -55,22 +59,41 @@ def stop(log_level: LogLevel = None) -> None:
 def restart(log_level: LogLevel = None) -> None:
     """Stop the workers and start them again, with the current settings.
 
-    If beat (the scheduler) is running, it is restarted with them, so that a new
-    interval or schedule takes effect.
+    With a deployment, or if beat (the scheduler) is running, all services
+    are restarted, so that a new interval or schedule takes effect.
     """
     from acoupi.system.lifecycle import change_workers
 
     found = home.sensor()
-    target = found.target
     with working("Restarting the workers"):
-        beats = [one for one in target.status() if one.role == "beat" and one.is_running]
-        if beats and log_level is None:
-            target.restart()
+        plans = _beat_runs(found)
+        if log_level is None and (plans or _is_deployed(found)):
+            found.target.restart()
         else:
             change_workers(found, "restart", log_level)
-    if beats and log_level is not None:
+    if plans and log_level is not None:
         warn("beat keeps its present schedule; without --log-level it is restarted too.")
     done("The workers are running again.")
+    _tell_if_nothing_is_planned(found)
+
+
+def _beat_runs(found: "Sensor") -> bool:
+    services = found.target.status()
+    return any(one.role == "beat" and one.is_running for one in services)
+
+
+def _is_deployed(found: "Sensor") -> bool:
+    from acoupi.system.deployments import read_deployment
+
+    deployment = read_deployment(found.settings)
+    return deployment is not None and deployment.ended_on is None
+
+
+def _tell_if_nothing_is_planned(found: "Sensor") -> None:
+    """Say that workers alone record nothing, and what starts beat, where it does not run."""
+    if not _beat_runs(found):
+        command = "acoupi workers restart" if _is_deployed(found) else "acoupi start"
+        warn(f"beat (the scheduler) is not running, so nothing is recorded until: {command}")
 
 
 @app.command(epilog=example("acoupi workers status"))

@@ -317,16 +317,32 @@ def _message(problem: Problem, origins: Origins) -> str:
     return f'{name} cannot be "{_oneline(problem.given)}".'
 
 
+def _list_of(section: ConfigTree) -> str:
+    """Return the command that lists the settings of a section: no single value fits it."""
+    return f"acoupi config schema {section.name}".strip()
+
+
 def _help(problem: Problem, origins: Origins) -> str:
     if problem.kind == "stray":
         return "acoupi setup --help"
-    if problem.kind != "unknown":
-        return _edit(problem.node, problem.better or "VALUE", origins)
     origin = origin_of(problem.node.place, origins)
+    lists = origin.kind == "file" or problem.node.names.style == "plain"  # a sensor is set up
+    if problem.kind == "unknown":
+        return _help_with_name(problem, origin, lists=lists)
+    if lists and problem.node.is_section and problem.better is None:
+        return _list_of(problem.node)
+    return _edit(problem.node, problem.better or "VALUE", origins)
+
+
+def _help_with_name(problem: Problem, origin: Origin, *, lists: bool) -> str:
+    """Return what to write in place of a name that leads nowhere."""
     if origin.kind == "option" and problem.node.name.replace("-", "_") in _ASK_NOTHING:
         return "acoupi setup --no-prompt   (what is not given is as usual)"
     if not problem.meant:
         return "acoupi config schema"
+    first = problem.meant[0]
+    if lists and first.is_section and problem.node.place[: len(first.place)] == first.place:
+        return _list_of(first)
     if origin.kind == "file":
         meant = problem.better or " or ".join(node.name for node in problem.meant)
         return f"edit {origin.text}: {meant}"

@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,7 +26,8 @@ from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.hub import Hub
-from acoupi.config.names import SENSOR
+from acoupi.config.names import PROGRAM, SENSOR
+from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.web import Web
@@ -383,6 +385,27 @@ def _split_name(schema: type[BaseModel], name: str) -> tuple[bool, str]:
     return is_sensor, rest if is_sensor else name
 
 
+def _check_is_not_of_sensor(schema: type[BaseModel], name: str) -> None:
+    """Refuse what only the sensor has a setting for: "messaging.hub.url" is "sensor.hub.url".
+
+    Raises
+    ------
+    ParameterError
+        With the name that was meant.
+    """
+    if not is_about_sensor(schema):
+        return
+    way, own = name.split("."), describe(schema, PROGRAM.in_style("plain"))
+    every = describe(sensor_schema(), SENSOR.in_style("plain"))
+    meant = next((node for i in range(len(way)) if (node := every.find(way[i:]))), None)
+    if meant is None or own.find(way) is not None:
+        return
+    section = meant.place[0]
+    if section not in {node.place[-1] for node in own.walk()}:
+        why = f"{section} is a section of the sensor's settings, not of the program's"
+        raise as_error([replace(unknown(own, way), why=why, meant=(meant,))])
+
+
 def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int = 2) -> str:
     """Return a setting as JSON, or all; the section "sensor" is among them if it is not as usual.
 
@@ -395,6 +418,7 @@ def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int =
     if is_sensor:
         return dump_config_field(sensor, place, indent, names=SENSOR)
     if name or not is_about_sensor(type(program)):
+        _check_is_not_of_sensor(type(program), name)
         return dump_config_field(program, name, indent)
     usual = dumped(type(sensor)(), mask)
     changed = differing(describe(type(sensor)), dumped(sensor, mask), usual)
@@ -422,4 +446,5 @@ def set_setting(
                 section = every.pop(SENSOR.section)
                 sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
                 return set_config_field(program, "", every), sensor
+    _check_is_not_of_sensor(type(program), name)
     return set_config_field(program, name, value, is_json), sensor

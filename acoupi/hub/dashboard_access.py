@@ -40,6 +40,7 @@ class PeopleAccess(PageAccess):
     """
 
     way_in = "ask an operator of the hub for: acoupi hub add-person NAME --role reviewer"
+    key_name = "Your token"
     wrong = (
         "That is not the token of a reviewer or an operator. Readers see what was heard by: "
         "acoupi detections list --hub URL"

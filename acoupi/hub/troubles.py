@@ -10,6 +10,8 @@ __all__ = ["Troubles"]
 
 EVERY = 60.0
 """Seconds until the same trouble is told again: every sensor meets it."""
+MOST_TOLD = 1000
+"""Troubles that are remembered; of more at once, the oldest is forgotten and told again."""
 _logger = logging.getLogger(__name__)
 
 
@@ -41,5 +43,7 @@ class Troubles:
         self._told = {known: on for known, on in self._told.items() if now - on < EVERY}
         if what in self._told:
             return False
+        if len(self._told) >= MOST_TOLD:
+            del self._told[next(iter(self._told))]
         self._told[what] = now
         return True

@@ -139,11 +139,14 @@ class PageSensor:
 
     def _next_recording(self) -> str | None:
         current = known_deployed(self._settings.deployment_file).current
-        store = store_that_is_there(self._settings)
-        if current is None or store is None:
-            return None
         now = clock.utc_now()
-        history = store.get_effort(current, now - timedelta(days=1), now)
+        try:
+            store = store_that_is_there(self._settings)
+            if current is None or store is None:
+                return None
+            history = store.get_effort(current, now - timedelta(days=1), now)
+        except StoreError:
+            return None  # the state of the program, and whatever counts, tells it
         found = None if history is None else next_slot(history, now)
         return None if found is None else found.isoformat()
 

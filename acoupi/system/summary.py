@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from acoupi import clock
-from acoupi.errors import AcoupiError
+from acoupi.errors import AcoupiError, StoreError
 from acoupi.heard import Filters
 from acoupi.stack.settings import Settings
 from acoupi.system.page import PageSensor
@@ -34,6 +34,8 @@ class Summary:
         The same since the deployment began; empty if there is none.
     effort
         Of the last 24 hours; empty where nothing was planned or recorded.
+    unreadable
+        Why `today` and `here` could not be counted; None: they are.
     """
 
     def __init__(
@@ -43,26 +45,31 @@ class Summary:
         today: Mapping[str, int],
         here: Mapping[str, int],
         effort: Mapping[str, Any],
+        *,
+        unreadable: StoreError | None = None,
     ) -> None:
         self.now, self.zone, self.today, self.here, self.effort = now, zone, today, here, effort
+        self.unreadable = unreadable
         self.state = AcoupiStatus.model_validate(now["status"])
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return self.state.is_well
+        return self.state.is_well and self.unreadable is None
 
     def rows(self) -> dict[str, str]:
         """Return what to tell, a line for each subject."""
         rows = {
             "recording": self._recording(),
             "next": self._time(self.now["next_recording"]) or "none is planned",
-            "today": _counted(self.today),
+            "today": _counted(self.today) or "cannot be read",
             "at this site": _counted(self.here) or "nothing yet",
             "last 24 hours": self._effort(),
             "disk": "; ".join(self._disks()),
             "clock": self._clock(),
         }
+        if self.unreadable is not None:
+            del rows["at this site"], rows["last 24 hours"]
         if self.state.analysis is not None:
             rows["analysis"] = self.state.analysis.words()
         if self.state.in_memory is not None:
@@ -124,6 +131,7 @@ class Summary:
         """Return it for scripts."""
         return {
             **self.now,
+            "ok": self.ok,
             "today": dict(self.today),
             "deployment_so_far": dict(self.here),
             "last_day": dict(self.effort),
@@ -159,13 +167,18 @@ def summary_of(settings: Settings) -> Summary:
     time = clock.utc_now().astimezone(zone)
     with closing(PageSensor(settings)) as page:
         now = page.now()
-        today = _counts(settings, page, time.replace(hour=0, minute=0, second=0, microsecond=0))
-        deployment = now["status"]["deployment"] or now["status"]["unnamed"]
+        today: dict[str, int] = {}
         here: dict[str, int] = {}
-        if deployment is not None:
-            began = datetime.datetime.fromisoformat(deployment["started_on"])
-            here = _counts(settings, page, began)
+        deployment = now["status"]["deployment"] or now["status"]["unnamed"]
+        unreadable = None
+        try:
+            today = _counts(settings, page, time.replace(hour=0, minute=0, second=0, microsecond=0))
+            if deployment is not None:
+                began = datetime.datetime.fromisoformat(deployment["started_on"])
+                here = _counts(settings, page, began)
+        except StoreError as error:
+            unreadable = error
         effort: dict[str, Any] = {}
         with suppress(AcoupiError):  # nothing was recorded yet
             effort = page.effort(None, time - datetime.timedelta(days=1), None)
-        return Summary(now, zone, today, here, effort)
+        return Summary(now, zone, today, here, effort, unreadable=unreadable)

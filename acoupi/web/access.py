@@ -94,6 +94,8 @@ class PageAccess:
 
     way_in: ClassVar[str] = "run on the sensor: acoupi web token"
     """What to do without a password."""
+    key_name: ClassVar[str] = "Password, or the token that the sensor printed"
+    """What the login page asks for."""
     wrong: ClassVar[str] = "That is not the password."
 
     def __init__(
@@ -191,8 +193,12 @@ class PageAccess:
 
     def _login_page(self, request: Request, trouble: str = "", status: int = 200) -> Response:
         then = _own_path(request.query_params.get("then", ""))
-        content = login_page(request.scope.get("root_path", ""), trouble, then, self.way_in)
-        return HTMLResponse(content, status)
+        return HTMLResponse(self.login_content(request, trouble, then), status)
+
+    def login_content(self, request: Request, trouble: str, then: str = "") -> str:
+        """Return the page on which one logs in; see `login_page`."""
+        base = request.scope.get("root_path", "")
+        return login_page(base, trouble, then, self.key_name, self.way_in)
 
     async def _log_in(self, request: Request) -> Response:
         """Look at a password or token; with the token, ask for a password."""
@@ -315,7 +321,7 @@ class _Guard:
         base = request.scope.get("root_path", "")
         if request.method not in SAFE and "text/html" in request.headers.get("accept", ""):
             words = "Log in first, or again: the session has ended. Nothing was changed."
-            return HTMLResponse(login_page(base, words, "", self._access.way_in), 401)
+            return HTMLResponse(self._access.login_content(request, words), 401)
         if request.method in SAFE and not path.startswith("/api/"):
             query = f"?{request.url.query}" if request.url.query else ""
             return RedirectResponse(f"{base}/login?then={quote(path + query, safe='')}", 303)

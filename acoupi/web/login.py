@@ -27,15 +27,16 @@ _PAGE = """<!doctype html>
 """
 _LOGIN = """<form method="post" action="{base}/login">
 <input type="hidden" name="then" value="{then}">
-<p><label>Password, or token <input name="password" type="password" required
+<p><label>{key} <input name="password" type="password" required
 autocomplete="current-password"></label></p>
 <p><button>Log in</button></p>
 </form>
-<p>Without a password, {way_in}</p>"""
+<p>If you have none, {way_in}</p>"""
 _CHOOSE = """<p>It takes the place of the token, and of the password before it.</p>
 <form method="post" action="{base}/password">
 <input type="hidden" name="csrf" value="{csrf}">
-<p><label>Present password, or token <input name="password" type="password" required
+<p><label>Present password, or the token that the sensor printed
+<input name="password" type="password" required
 autocomplete="current-password"></label></p>
 <p><label>New password, at least {least} characters <input name="new" type="password" required
 minlength="{least}" autocomplete="new-password"></label></p>
@@ -43,7 +44,7 @@ minlength="{least}" autocomplete="new-password"></label></p>
 </form>"""
 
 
-def login_page(base: str, trouble: str, then: str, way_in: str) -> str:
+def login_page(base: str, trouble: str, then: str, key: str, way_in: str) -> str:
     """Return it.
 
     Parameters
@@ -54,12 +55,14 @@ def login_page(base: str, trouble: str, then: str, way_in: str) -> str:
         What went wrong before; "" for nothing.
     then
         Where to go.
+    key
+        What is to be given, in words.
     way_in
-        What to do without a password: words, and after a colon a command.
+        What to do without it: words, and after a colon a command.
     """
     words, _, command = way_in.partition(": ")
     told = f"{escape(words)}: <code>{escape(command)}</code>"
-    form = _LOGIN.format(base=escape(base), then=escape(then), way_in=told)
+    form = _LOGIN.format(base=escape(base), then=escape(then), key=escape(key), way_in=told)
     return _page(base, "Log in", trouble, form)
 
 

@@ -24,6 +24,8 @@ class Calls:
 
     names: list[str] = field(default_factory=list)
     state: Any = "stopped"
+    beat: Any = None
+    """State of beat, where it is another than that of the workers."""
     last_error: str | None = None
     error: Exception | None = None
     meanwhile: dict[str, Callable[[], None]] = field(default_factory=dict)
@@ -48,18 +50,26 @@ class FakeTarget(Target):
     def stop_recorder(self) -> None:
         self._called("stop_recorder", "ready")
 
+    def start_workers(self) -> None:
+        beat = self.calls.beat or self.calls.state
+        self._called("start_workers", "ready")
+        self.calls.beat = beat
+
     def _called(self, name: str, state: str) -> None:
         if self.calls.error is not None:
             raise self.calls.error
         self.calls.names.append(name)
         self.calls.meanwhile.get(name, lambda: None)()
-        self.calls.state = state
+        self.calls.state, self.calls.beat = state, None
 
     def status(self) -> list[ServiceStatus]:
         roles = {"recording": "recorder", "default": "worker", "beat": "beat"}
         return [
             ServiceStatus(
-                name=name, role=role, state=self.calls.state, last_error=self.calls.last_error
+                name=name,
+                role=role,
+                state=self.calls.beat or self.calls.state if role == "beat" else self.calls.state,
+                last_error=self.calls.last_error,
             )
             for name, role in roles.items()
         ]

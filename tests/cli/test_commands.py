@@ -437,38 +437,6 @@ def test_services_that_have_recorded_nothing_yet_are_stopped(
 # ---- workers, services, celery
 
 
-def test_workers_show_how_they_are(run: Run, sensor: Path, target: Calls) -> None:
-    stopped = run("workers", "status")
-    target.state = "ready"
-    ready = run("workers", "status", "--json")
-
-    assert stopped.exit_code == 3
-    assert "stopped" in stopped.stdout
-    assert ready.exit_code == 0
-    assert data_of(ready)["state"] == "ok"
-
-
-@pytest.mark.parametrize("command", ["start", "stop", "restart"])
-def test_workers_of_another_target_are_not_ours_to_start(
-    run: Run, sensor: Path, command: str
-) -> None:
-    result = run("workers", command)
-
-    assert "fake" in lines_of(result)[1]
-    assert result.exit_code == 1
-
-
-def test_a_restart_while_recording_makes_the_schedule_known_too(
-    run: Run, sensor: Path, target: Calls
-) -> None:
-    run("deployment", "start", "--name", "oak")
-
-    result = run("workers", "restart")
-
-    assert result.exit_code == 0, result.stderr
-    assert target.names == ["up", "down", "up"]
-
-
 def test_queues_are_purged(run: Run, sensor: Path) -> None:
     assert data_of(run("workers", "purge", "--json")) == {"celery": 0, "recording": 0}
     assert "celery" in run("workers", "purge").stdout

@@ -116,6 +116,23 @@ def test_status_says_which_services_keep_it_from_recording(
     assert "(recording stopped, default stopped, beat stopped)" in result.stdout
 
 
+@pytest.mark.parametrize("name", ["metadata.db", "messages.db"])
+def test_a_damaged_database_is_something_wrong_and_the_rest_is_still_told(
+    run: Run, recorded: Path, name: str
+) -> None:
+    for path in (recorded / "data").glob(f"{name}*"):
+        path.write_bytes(b"noise" * 2000)
+
+    shown, as_json = run("status"), run("status", "--json")
+
+    assert [shown.exit_code, as_json.exit_code] == [3, 3], shown.stderr
+    assert 'at "Old oak", since ' in shown.stdout
+    assert data_of(as_json)["ok"] is False
+    for result in (shown, as_json):
+        assert name in result.stderr
+        assert "acoupi stores --heal" in result.stderr
+
+
 def test_a_sensor_that_is_not_to_record_is_well(run: Run, sensor: Path) -> None:
     result = run("status")
     assert result.exit_code == 0, result.stderr

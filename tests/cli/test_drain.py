@@ -289,3 +289,15 @@ def test_a_heartbeat_meanwhile_does_not_miss_recordings(clock: Clock) -> None:
     report = StatusReport(store)
 
     assert report() == report() == "OK"
+
+
+@pytest.mark.parametrize("command", [["stop"], ["deployment", "stop"]])
+def test_a_limit_without_drain_is_refused_and_nothing_is_stopped(
+    run: Run, started: SqliteStore, target: Calls, command: list[str]
+) -> None:
+    result = run(*command, "--drain-limit", "5")
+
+    assert result.exit_code == 2
+    assert "--drain-limit is given without --drain" in lines_of(result)[0]
+    assert "acoupi stop --drain --drain-limit 5" in lines_of(result)[-1]
+    assert target.names == ["up"]

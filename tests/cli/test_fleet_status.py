@@ -9,7 +9,8 @@ import pytest
 
 from acoupi import data
 from acoupi.cli.tables import cells
-from tests.cli.support import Run, data_of
+from tests.cli.support import Run, data_of, lines_of
+from tests.services import free_port
 
 NAMES = ("device-of-oak-1", "device-of-elm-2", "device-of-ash-3")
 
@@ -140,6 +141,17 @@ def test_a_wrong_source_is_named(run: Run, options: tuple[str, ...], said: str) 
 
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["mqtt://127.0.0.1:{}/x", "mqtts://127.0.0.1:{}/x?ca=/nowhere.pem"]
+)
+def test_a_broker_that_cannot_be_reached_is_told_by_the_option(run: Run, address: str) -> None:
+    result = run("fleet", "status", "--mqtt", address.format(free_port()))
+
+    assert result.exit_code in (1, 2)
+    assert lines_of(result)[2].startswith("  Try: check --mqtt mqtts://")
+    assert "messaging." not in result.stderr
 
 
 def test_a_password_of_the_broker_is_not_printed(run: Run) -> None:

@@ -219,6 +219,48 @@ def test_a_wrong_option_is_named_in_full(
     assert not home.exists()
 
 
+@pytest.mark.parametrize("text", ['{"hub": {"zzz": 4}}', '{"hub": "x"}'])
+def test_what_is_wrong_with_a_section_is_told_with_the_command_that_lists_it(
+    run: Run, sensor: Path, text: str
+) -> None:
+    (sensor / "config" / "sensor.json").write_text(text)
+
+    lines = lines_of(run("config", "get"))
+
+    assert "sensor.hub" in lines[0]
+    assert lines[2] == "  Try: acoupi config schema sensor.hub"
+    assert run(*lines[2].split()[2:]).exit_code == 0
+
+
+def test_a_section_that_lacks_a_setting_is_told_with_the_command_that_lists_it(
+    run: Run, sensor: Path
+) -> None:
+    lines = lines_of(run("config", "set", "sensor.hub.url", "https://hub.example.org"))
+
+    assert "a hub needs a token" in lines[1]
+    assert lines[2] == "  Try: acoupi config schema sensor.hub"
+
+
+@pytest.mark.parametrize("name", ["messaging.hub.url", "hub.url", "connected.messaging.hub.url"])
+def test_a_setting_of_the_sensor_that_is_sought_in_the_program_is_named(
+    run: Run, sensor: Path, name: str
+) -> None:
+    for words in (["set", name, "https://hub.example.org"], ["get", name]):
+        lines = lines_of(run("config", *words))
+
+        assert f'there is no setting "{name}"' in lines[0]
+        assert "not of the program" in lines[1]
+        assert lines[2] == "  Try: sensor.hub.url"
+
+
+def test_a_name_that_the_program_has_elsewhere_is_still_taken_for_that(
+    run: Run, sensor: Path
+) -> None:
+    lines = lines_of(run("config", "set", "messaging.url", "https://hub.example.org"))
+
+    assert "sensor" not in lines[2]
+
+
 def test_a_wrong_line_in_a_file_is_named(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "given.json"
     file.write_text('{"sensor": {"recorder": {"microphone_patience": -1}}}')

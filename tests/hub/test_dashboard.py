@@ -157,7 +157,10 @@ def test_strangers_see_nothing(visit: Visit, heard: data.Detection, path: str) -
 
     assert answer.status_code in (303, 401)
     assert "Myotis" not in answer.text
-    assert "acoupi hub add-person NAME" in stranger.get("/login").text
+    login = stranger.get("/login").text
+    assert "acoupi hub add-person NAME" in login
+    assert "Your token" in login
+    assert "Password" not in login  # people of a hub have none
 
 
 def test_a_session_ends_with_its_token(

@@ -25,6 +25,7 @@ from acoupi.hub.parts import Hub
 from acoupi.hub.people import add_person
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, make_token
+from acoupi.hub.troubles import MOST_TOLD, Troubles
 from acoupi.hub.workers import add_worker
 from acoupi.reports import (
     DeploymentReport,
@@ -36,6 +37,7 @@ from acoupi.reports import (
     SettingsReport,
     digest_header,
 )
+from tests.clocks import Clock
 from tests.postgres import Postgres
 from tests.stores import SITE, at, deployment, detection
 
@@ -339,3 +341,17 @@ def test_the_log_of_the_hub_names_whom_it_refuses_and_why_once_in_a_while(
     assert "this token is not valid" in said[1]
     assert "does not fit its digest" in said[2]
     assert r"\x1b]0;title\x07" in said[3]
+
+
+def test_a_crowd_of_refused_addresses_is_not_remembered_without_bound(
+    caplog: pytest.LogCaptureFixture, clock: Clock
+) -> None:
+    told = Troubles()
+    for address in ("first", *map(str, range(MOST_TOLD)), "first"):
+        told.refuse(address, 401, "no.")
+
+    said = [one.getMessage() for one in caplog.records if one.name == "acoupi.hub.troubles"]
+    assert [one.split()[0] for one in said].count("first") == 2  # the first was forgotten
+    told.refuse("first", 401, "no.")
+    told.refuse(str(MOST_TOLD - 1), 401, "no.")
+    assert len(said) == len(caplog.records)

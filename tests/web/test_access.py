@@ -89,7 +89,9 @@ def test_who_is_not_logged_in_is_asked_to_and_comes_back_to_where_they_were(page
     asked = page.client.get("/?a=1")
 
     assert (asked.status_code, asked.headers["location"]) == (303, "/login?then=%2F%3Fa%3D1")
-    assert 'value="/?a=1"' in page.client.get(asked.headers["location"]).text
+    login = page.client.get(asked.headers["location"]).text
+    assert 'value="/?a=1"' in login
+    assert "Password, or the token that the sensor printed" in login
     form = {"password": PASSWORD, "then": "/?a=1"}
     answer = page.client.post("/login", data=form, headers=FROM_HERE)
     assert (answer.status_code, answer.headers["location"]) == (303, "/?a=1")

@@ -14,12 +14,16 @@ from acoupi.certificates import authority_text, holds_certificates
 from acoupi.components.messengers.config import check_host, check_topic
 from acoupi.components.messengers.mqtt_connection import Broker, Connection, OldProtocolError
 from acoupi.components.messengers.tls import Certificates
-from acoupi.errors import MessageSendError, ParameterError
+from acoupi.errors import ConfigurationError, MessageSendError, ParameterError
 
 __all__ = ["collect", "read_address"]
 
 TOPIC = "acoupi"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+ADVICE = (
+    "check --mqtt mqtts://USER:PASSWORD@HOST:PORT/TOPIC   (mqtt:// without TLS; ?ca=FILE after "
+    "it for an authority of your own)"
+)
 PATIENCE = 10.0
 """Seconds to wait for the broker."""
 
@@ -116,6 +120,10 @@ def _opened(
         return connection
 
     try:
-        return connect(MQTTProtocolVersion.MQTTv5)
-    except OldProtocolError:
-        return connect(MQTTProtocolVersion.MQTTv311)
+        try:
+            return connect(MQTTProtocolVersion.MQTTv5)
+        except OldProtocolError:
+            return connect(MQTTProtocolVersion.MQTTv311)
+    except (ConfigurationError, MessageSendError) as error:
+        error.help = ADVICE  # it names settings of a sensor
+        raise
