@@ -16,6 +16,7 @@ from plan import SERVICES
 from processes import PROGRAM, ProcessSensor
 
 from acoupi.bundles.images import build_image, image_name, why_build
+from acoupi.writing import write_atomic
 
 __all__ = ["ComposeSensor", "build", "why_no_engine"]
 
@@ -52,7 +53,8 @@ class ComposeSensor(ProcessSensor):
             "stop_grace_period": "0s",
         }
         override = {"services": {SERVER: server}, "networks": {"default": {"internal": True}}}
-        (self.home / "docker-compose.override.yml").write_text(json.dumps(override))
+        # No power cut takes it.
+        write_atomic(self.home / "docker-compose.override.yml", json.dumps(override))
 
     def start(self) -> None:
         """Start the server, then the deployment."""

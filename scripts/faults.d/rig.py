@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,26 +100,23 @@ class Rig:
 
     def wait_until_quiet(self) -> float:
         """Wait until all that was made by now is done; return how long it took, seconds."""
-        begun, now = time.monotonic(), time.time()
+        begun, now, files = time.monotonic(), time.time(), self._unfinished()
 
         def is_quiet() -> bool:
-            is_done = not self.sensor.left(now) and not self._is_unfinished(now)
+            is_done = not self.sensor.left(now) and not files & self._unfinished()
             return is_done and self._is_corrected()
 
         self._wait(is_quiet, QUIET_WITHIN)
         return time.monotonic() - begun
 
-    def _is_unfinished(self, now: float) -> bool:
-        """Return whether a file of by now is not complete, or still where recordings wait.
+    def _unfinished(self) -> set[str]:
+        """Return the names of files that are not complete, or where recordings wait.
 
         One of a recorder that was killed has no row until recovery adopts it.
         """
         data = self.sensor.home / "data"
-        for path in (*data.rglob(".*.part"), *(data / "spool").rglob("[!.]*.*")):
-            with suppress(OSError):
-                if path.stat().st_mtime < now:
-                    return True
-        return False
+        paths = (*data.rglob(".*.part"), *(data / "spool").rglob("[!.]*.*"))
+        return {path.name.removeprefix(".").removesuffix(".part") for path in paths}
 
     def _wait(self, claim: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds

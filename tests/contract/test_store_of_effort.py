@@ -1,6 +1,7 @@
 """What every metadata store remembers of the effort."""
 
 import datetime
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -154,6 +155,26 @@ def test_the_last_sign_of_life_is_a_recording_or_a_note(store: Store) -> None:
     assert store.get_alive_until(SITE) == at(13)
     store.note_effort(SITE, [refused(1, 20)])
     assert store.get_alive_until(SITE) == at(20)
+
+
+def test_what_a_boot_told_before_its_clock_was_set_can_be_left_out(store: Store) -> None:
+    boot = data.BootClock(boot_id=UUID(int=9), offset_s=START.timestamp() - 100)
+
+    def told(start: float, *, is_set: bool) -> data.Recording:
+        report = REPORT.model_copy(update={"boot_clock": boot, "clock_synchronised": is_set})
+        return recording(f"{start}.wav", start, capture=report)
+
+    store.store_recording(told(10, is_set=True))
+    store.store_recording(told(20, is_set=False))
+    store.note_effort(SITE, [replace(refused(25, 30), clock=boot)])
+
+    assert store.get_alive_until(SITE) == at(30)
+    assert store.get_alive_until(SITE, without=boot.boot_id) == at(13)
+    assert store.get_alive_until(SITE, without=UUID(int=8)) == at(30)
+    assert store.get_alive_in_boot(SITE, boot.boot_id, before_set=True) == 130
+    store.store_recording(told(40, is_set=True))
+    assert store.get_alive_in_boot(SITE, boot.boot_id, before_set=True) == 130
+    assert store.get_alive_in_boot(SITE, boot.boot_id) == 143
 
 
 def test_a_part_of_a_history_gives_the_same_ledger_as_the_whole(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""`scripts/faults`: a short seed of plain processes, and power cuts."""
+"""`scripts/faults`: a short seed of plain processes, power cuts and a wrong clock."""
 
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from tests.services import require_program
 @pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_faults_of_a_seed_and_ten_power_cuts_lose_nothing(tmp_path: Path) -> None:
+def test_faults_of_a_seed_ten_power_cuts_and_a_wrong_clock_lose_nothing(tmp_path: Path) -> None:
     require_program("mosquitto")
     require_disk()
 
-    counts = ("--seconds", "60", "--power-cuts", "10")
-    report = faults(tmp_path, "process", "--seed", "77", *counts)
+    counts = ("--power-cuts", "10", "--clocks", "1")
+    report = faults(tmp_path, "process", "--seed", "77", "--seconds", "60", *counts)
 
     assert report["events"]["power cut"] >= 10
+    assert report["events"]["clock step"] == report["events"]["boot without a clock"] == 1
     assert report["wrong"] == {}
     assert report["ledger_s"]["unexplained"] == report["ledger_s"]["false"] == 0
     assert report["recordings"] > 10
