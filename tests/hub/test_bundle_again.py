@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
+from acoupi.bundles.engine import Answer, Engine
 from acoupi.cli.app import app
 from acoupi.config.env_files import read_env
 from acoupi.errors import ConfigurationError, TargetError
@@ -90,3 +91,20 @@ def test_what_was_edited_by_hand_is_written_over_by_setup_of_a_hub_alone(tmp_pat
         with pytest.raises(ConfigurationError) as raised:
             act()
         assert "acoupi hub setup --force" in str(raised.value.help)
+
+
+class Restarting(Engine):
+    """Runs a worker that ends at once, and gives its log as Compose does."""
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "logs" in words:
+            return Answer(0, "\x1b[2KError: no program x.\n\x1b[2K  Why: y.\n\x1b[2K  Try: z\n" * 2)
+        return Answer(0, '{"Service": "worker-demo", "State": "restarting"}')
+
+
+def test_what_does_not_start_is_told_with_its_reason(tmp_path: Path) -> None:
+    set_up(tmp_path)
+
+    with pytest.raises(TargetError) as raised:
+        RunningHub(HubHome(tmp_path), Restarting()).wait("worker-demo", patience=0)
+    assert str(raised.value.why).endswith("after 0 s: Error: no program x. Why: y.")

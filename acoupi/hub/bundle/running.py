@@ -1,5 +1,6 @@
 """A hub that runs: started and stopped by Compose, and looked at."""
 
+import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
 LAST_LINES = 15
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""What Compose writes between the lines of a log, for terminals."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +219,9 @@ class RunningHub:
     def _last_words(self, service: str) -> str:
         logs = ("logs", "--no-color", "--no-log-prefix", "--tail", str(LAST_LINES), service)
         answer = self.engine.compose(self._settings, *logs)
-        lines = [line for line in answer.out.splitlines() if line.strip()]
+        lines = [line for line in _ESCAPES.sub("", answer.out).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("Error:", "  Why:"))]
-        return " ".join(" ".join(errors or lines[-1:]).split()) or "it wrote nothing."
+        return " ".join(" ".join(errors[-2:] or lines[-1:]).split()) or "it wrote nothing."
 
     def states(self) -> list[ServiceState]:
         """Return the state of every service.
