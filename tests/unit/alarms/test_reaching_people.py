@@ -259,7 +259,9 @@ def test_a_program_without_a_store_cannot_look_after_itself(
     schema = sensor_schema()
 
     add_sensor_tasks(program, Settings(home=tmp_path), "nothing", schema())
-    with pytest.raises(ConfigurationError, match=f"this program cannot have sensor.{section}.{name}"):
+    with pytest.raises(
+        ConfigurationError, match=f"this program cannot have sensor.{section}.{name}"
+    ):
         add_sensor_tasks(
             program, Settings(home=tmp_path), "nothing", schema.model_validate(setting)
         )
