@@ -84,11 +84,14 @@ def test_the_page_shows_and_changes_the_sensor_from_its_container(compose: Senso
     assert isinstance(bundle, Bundle)
     settings = Settings(home=compose.home)
     assert browser.post("/login", password=PASSWORD) == 200
+    # What was planted is there until the next sign of life, which may take half a minute.
+    bundle.eventually(
+        lambda: browser.now()["status"]["program"]["status"] == "ok", "a program that is well"
+    )
     status = browser.now()["status"]
     assert {one["state"] for one in status["celery"]["workers"]} == {"ready"}
     assert status["celery"]["beat"]["state"] == "ready"
     assert status["services"]["target"] == "provisioned"
-    assert status["program"]["status"] == "ok", status["program"]
     now = browser.now()
     analysis = now["status"]["analysis"]
     # Its model was attacked before, and may have fallen behind.
