@@ -135,6 +135,8 @@ def _with_forged_pulse(sensor: Sensor, service: str, kind: str) -> Iterator[str]
     bundle = bundle_of(sensor)
     pulse = bundle.settings.of_service(service).run_dir / f"{service}.json"
     secret = bundle.home / "secrets" / "config" / "secrets.env"
+    # One that an attack before has ended would write its own pulse when it starts.
+    bundle.eventually(lambda: bundle.is_ready(service), f"{service} works")
     with while_planted(bundle, service, "pulse", str(pulse), kind, str(secret)):
         for words in (("workers", "status"), ("deployment", "status")):
             yield _on_terminal(bundle, *words)
