@@ -32,17 +32,17 @@ def limit_backlog(program: AcoupiProgram[Any], settings: BacklogSettings) -> Non
     store, plan = getattr(program, "store", None), plan_of(program)
     models = _models_of(program)
     if not isinstance(store, Store) or not store.can_leave_out:
-        raise _impossible(program, settings, "its store keeps no account of what is left out")
+        raise _impossible(settings, "its store keeps no account of what is left out")
     if not models:
-        raise _impossible(program, settings, "it runs no model on its recordings")
+        raise _impossible(settings, "it runs no model on its recordings")
     if settings.policy == "nightly" and not _pauses(plan):
-        raise _impossible(program, settings, "it records day and night, as far as is known")
+        raise _impossible(settings, "it records day and night, as far as is known")
     store.backlog = Backlog(settings.policy, settings.limit_hours, settings.keep_files, plan)
     task = generate_backlog_task(store, models, program.logger.getChild("backlog"))
     try:
         program.add_task(function=task, schedule=INTERVAL, queue=DEFAULT_QUEUE)
     except ValueError as error:
-        raise _impossible(program, settings, str(error)) from error
+        raise _impossible(settings, str(error)) from error
 
 
 def _pauses(plan: CapturePlan | None) -> bool:
@@ -62,12 +62,9 @@ def _models_of(program: AcoupiProgram[Any]) -> list[str]:
     return [] if ask is None else ask(program.config)
 
 
-def _impossible(
-    program: AcoupiProgram[Any], settings: BacklogSettings, why: str
-) -> ConfigurationError:
+def _impossible(settings: BacklogSettings, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the program {type(program).__name__} cannot have "
-        f"sensor.backlog.policy {settings.policy}.",
+        f"this program cannot have sensor.backlog.policy {settings.policy}.",
         "acoupi config set sensor.backlog.policy "
         f"{'thin' if settings.policy == 'nightly' else 'none'}",
         why=f"{why}.",

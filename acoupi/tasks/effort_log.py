@@ -235,7 +235,7 @@ class EffortLog:
         try:
             last = self._store.get_alive_until(deployment)
             here = self._alive_in_boot(deployment, boot)
-            told = self._alive_by_right_clock(deployment, boot)
+            told = None if here is None else self._alive_by_right_clock(deployment, boot)
             if self._plan is not None:
                 self._store.note_plan(deployment, self._plan, began)
         except StoreError as error:

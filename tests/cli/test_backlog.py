@@ -63,7 +63,7 @@ def test_a_policy_that_cannot_hold_is_refused_by_name(
 
     assert result.exit_code == 2
     said = lines_of(result)
-    assert f"cannot have sensor.backlog.policy {policy}" in said[0]
+    assert said[0] == f"Error: this program cannot have sensor.backlog.policy {policy}."
     assert why in said[1]
     assert {path: path.read_bytes() for path in (home / "config").glob("*.json")} == before
 

@@ -7,15 +7,7 @@ import pytest
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.fleet_settings import set_key
 from acoupi.offers import make_key, public_key
-from tests.clocks import Clock
 from tests.postgres import Postgres
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
 
 
 @pytest.fixture

@@ -29,17 +29,9 @@ from acoupi.hub.sensors import get_sensors
 from acoupi.hub.workers import add_worker
 from acoupi.reports import ProgramReport
 from tests.hub.recorders import RATE, audiomoth, read_frames, song_meter, wav_bytes, write
-from tests.postgres import Postgres
 
 PROGRAM = ProgramReport(program="bats", settings="{}", digest="d")
 TakeIn = Callable[..., TakenIn]
-
-
-@pytest.fixture
-def hub(postgres: Postgres) -> Iterator[HubDatabase]:
-    database = HubDatabase(postgres.new_database("archives"))
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -30,16 +30,10 @@ from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import MessageReport, Report, SoundReport
 from tests.clocks import Clock
-from tests.postgres import Postgres
 from tests.stores import deployment, detection, output, recording
 
 HERE = {"Origin": "http://testserver"}
 Visit = Callable[[str], TestClient]
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("dashboard")
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """How the sensors of a hub are; with a real PostgreSQL."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-import pytest
 from typer.testing import CliRunner
 
 from acoupi import data
@@ -16,18 +14,6 @@ from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.hub.taking_in import take_in
 from acoupi.reports import MessageReport, Report, SettingsReport
 from tests.postgres import Postgres
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("fleet")
-
-
-@pytest.fixture
-def hub(url: str) -> Iterator[HubDatabase]:
-    database = HubDatabase(url)
-    yield database
-    database.close()
 
 
 def message(kind: data.MessageType, created_on: datetime, content: object) -> MessageReport:

@@ -34,17 +34,11 @@ from acoupi.reports import (
     Report,
     SoundReport,
 )
-from tests.postgres import Postgres
 from tests.services import eventually
 from tests.stores import SITE, at, deployment, detection
 
 DEADLINE = 60.0
 PROGRAM = "acoupi.programs.demo"
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("at_once")
 
 
 @pytest.fixture

@@ -50,11 +50,6 @@ LAST = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12)))
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("bad_input")
-
-
-@pytest.fixture
 def hub(url: str, tmp_path: Path) -> Iterator[Hub]:
     database = HubDatabase(url)
     yield Hub(database, open_store(str(tmp_path)))
@@ -255,7 +250,7 @@ def test_pages_whose_database_is_away_say_so(
         assert browser.get("/detections").status_code == 200
         hub.database.close()
         with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-            connection.execute("ALTER DATABASE bad_input ALLOW_CONNECTIONS false")
+            connection.execute("ALTER DATABASE hub ALLOW_CONNECTIONS false")
 
         answers = [
             browser.get("/detections"),

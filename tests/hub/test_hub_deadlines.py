@@ -18,16 +18,8 @@ from acoupi.hub.ingest import serving_here
 from acoupi.hub.parts import Hub
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.web import prompt
-from tests.postgres import Postgres
 
 DEADLINE = 60.0
-
-
-@pytest.fixture
-def hub(postgres: Postgres) -> Iterator[HubDatabase]:
-    database = HubDatabase(postgres.new_database("deadlines"))
-    yield database
-    database.close()
 
 
 @contextmanager

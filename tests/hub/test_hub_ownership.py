@@ -20,15 +20,9 @@ from acoupi.reports import (
     RecordingReport,
     Report,
 )
-from tests.postgres import Postgres
 from tests.stores import at, deployment, detection
 
 MINE, YOURS = "oak-1", "elm-2"
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("ownership")
 
 
 @pytest.fixture

@@ -30,18 +30,6 @@ from tests.stores import at, detection, output, recording
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("hub")
-
-
-@pytest.fixture
-def hub(url: str) -> Iterator[HubDatabase]:
-    database = HubDatabase(url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def client(hub: HubDatabase) -> Iterator[TestClient]:
     with TestClient(ingest.make_ingest(Hub(hub))) as client:
         yield client

@@ -45,15 +45,9 @@ from tests.hub.recorded import (
     report_of,
     send_sound,
 )
-from tests.postgres import Postgres
 
 BROKER = "redis://broker.example.org:6379/0"
 PROGRAM = "acoupi.programs.demo"
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("jobs")
 
 
 @pytest.fixture

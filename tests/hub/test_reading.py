@@ -13,7 +13,6 @@ from acoupi.cli.app import app
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.views import METADATA_VIEWS
 from acoupi.hub.database import HubDatabase
-from tests.postgres import Postgres
 from tests.stores import deployment, detection, output, recording
 
 Say = Callable[..., Any]
@@ -30,11 +29,6 @@ def a_sensor(folder: Path, site: str, *scores: float) -> Path:
         store.store_model_output(output(sound, found))
     store.close()
     return folder / "metadata.db"
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    return postgres.new_database("reading")
 
 
 @pytest.fixture

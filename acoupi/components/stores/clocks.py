@@ -22,7 +22,7 @@ from acoupi.components.stores.rows import load_recordings
 from acoupi.components.stores.values import as_id
 from acoupi.data import NO_POWER, SET_BACK, EffortState
 
-__all__ = ["ClockTables", "put_clock", "report_with_clock"]
+__all__ = ["PUT_NOTE", "ClockTables", "put_clock", "report_with_clock"]
 
 _LEAST_US = 50_000
 _CRYSTAL = 100e-6
@@ -77,7 +77,6 @@ DELETE_NOTE = """
     WHERE deployment_row = :deployment_row AND start_us = :start AND state = :state
 """
 
-# Of two that turn out to begin together the longer one stays.
 PUT_NOTE = """
     INSERT INTO effort_note
         (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
@@ -87,8 +86,10 @@ PUT_NOTE = """
         detail = excluded.detail,
         boot_id = excluded.boot_id,
         offset_us = excluded.offset_us
-    WHERE excluded.end_us > end_us
 """
+
+# Of two notes that turn out to begin together the longer one stays.
+PUT_LONGER_NOTE = PUT_NOTE + "WHERE excluded.end_us > end_us"
 
 # Gaps and overlaps that steps left in the ledger, but for those between times that stay.
 STEPS = """
@@ -314,7 +315,7 @@ def _move_notes(
         start, state, end, detail = _moved(note, wanted["offset"] - offset, offset)
         moved = {"start": start, "state": state, "end": end, "detail": detail}
         if start < end:
-            connection.execute(PUT_NOTE, {"deployment_row": row, **moved, **wanted})
+            connection.execute(PUT_LONGER_NOTE, {"deployment_row": row, **moved, **wanted})
 
 
 def _moved(note: Sequence[Any], by: int, boot: int) -> Row:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
-from acoupi.components.stores.clocks import ClockTables, put_clock, report_with_clock
+from acoupi.components.stores.clocks import PUT_NOTE, ClockTables, put_clock, report_with_clock
 from acoupi.components.stores.database import Database
 from acoupi.components.stores.rows import deployment_of, deployment_values, load_recordings
 from acoupi.components.stores.values import as_id, from_microseconds, to_microseconds
@@ -57,17 +57,6 @@ CAPTURE = """
         rms_dbfs, peak_dbfs, clipped_share, dc_offset, is_silent, is_stuck, noise_floor_dbfs
     FROM capture
     WHERE recording_row = :row
-"""
-
-PUT_NOTE = """
-    INSERT INTO effort_note
-        (deployment_row, start_us, state, end_us, detail, boot_id, offset_us)
-    VALUES (:deployment_row, :start, :state, :end, :detail, :boot_id, :offset)
-    ON CONFLICT (deployment_row, start_us, state) DO UPDATE SET
-        end_us = excluded.end_us,
-        detail = excluded.detail,
-        boot_id = excluded.boot_id,
-        offset_us = excluded.offset_us
 """
 
 # The notes of a part of a deployment since the recording before it, and the next note after it;
