@@ -9,8 +9,8 @@ import gc
 __all__ = ["main"]
 
 GARBAGE = 50_000
-"""Objects made since the garbage collector last looked, before it looks again: importing makes
-many that all stay, and at the default of 700 a sixth of a command's time goes into looking."""
+"""Objects made between two runs of the garbage collector. Imports make many objects that all
+stay; at the default of 700, a sixth of a command's time goes into looking through them."""
 
 
 def main() -> None:
@@ -22,4 +22,4 @@ def main() -> None:
     try:
         run_console(app)
     finally:
-        gc.freeze()  # Python looks through everything once more when it ends
+        gc.freeze()  # Python scans all objects once more when it exits

@@ -1,4 +1,4 @@
-"""``acoupi alarms``: what the sensor says is wrong with itself."""
+"""``acoupi alarms``: faults that the sensor has found in itself."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +33,7 @@ def alarms(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the sensor says is wrong with itself.
+    """Show the faults that the sensor has found in itself.
 
     Exit code 3: an alarm is active. To have the sensor look for faults:
     acoupi config set sensor.alarms.enabled true

@@ -12,7 +12,7 @@ from acoupi.writing import keep_others_out
 __all__ = ["app"]
 
 WIDEST_HELP = 100
-"""Columns; longer lines are hard to read."""
+"""Width of the help text, in characters; longer lines are hard to read."""
 
 app = typer.Typer(
     name="acoupi",

@@ -28,20 +28,20 @@ PASSWORD = "ACOUPI_BACKUP_PASSWORD"  # noqa: S105 - the name of a variable
 @backup_app.command(epilog=example("acoupi backup /media/stick --with-secrets"))
 def backup(
     target: Annotated[
-        Path, typer.Argument(metavar="DIR|FILE", help="A folder that exists, or the new file.")
+        Path, typer.Argument(metavar="DIR|FILE", help="An existing folder, or a new file.")
     ],
     with_secrets: Annotated[
         bool,
         typer.Option(
             "--with-secrets",
-            help=f"Also passwords and tokens, under a password ({PASSWORD}, or asked).",
+            help=f"Include passwords and tokens, encrypted by a password ({PASSWORD} or a prompt).",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy the settings and the databases of a sensor into one file.
 
-    It may be running. The sound is not in it: copy the folder of recordings for that.
+    The sensor may be running. Sound files are not copied: copy the folder of recordings too.
     """
     from acoupi.backup.making import make_backup
 
@@ -53,7 +53,7 @@ def backup(
         return
     done(f"{made.path}: {made.bytes / 1e3:,.0f} kB, every file with its SHA-256.")
     if password is None:
-        say("Passwords and tokens are not in it (--with-secrets), nor is the sound.")
+        say("It does not hold passwords and tokens (--with-secrets), nor sound files.")
 
 
 @restore_app.command(epilog=example("acoupi restore acoupi-0000c0ffee-20261130T061500Z.tar.gz"))
@@ -61,17 +61,17 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
     target: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Where it will run; if not given, as before."),
+        typer.Option(metavar="NAME", help="Where it will run; by default, as before."),
     ] = None,
     without_secrets: Annotated[
         bool, typer.Option("--without-secrets", help="Leave passwords and tokens out.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only read it, and say whether it is whole.")
+        bool, typer.Option("--check", help="Only read the file and report whether it is complete.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an empty ACOUPI_HOME into the sensor of a backup."""
+    """Restore a sensor from a backup, into an empty ACOUPI_HOME."""
     from acoupi.backup.restoring import needs_secrets, read_backup
     from acoupi.backup.restoring import restore as restore_from
 
@@ -87,11 +87,13 @@ def restore(
     found = made.contents
     what = f"the sensor {found.device} of {found.made_on:%Y-%m-%d %H:%M} UTC"
     if check:
-        done(f"{made.path} is whole: {what}, program {found.program}, acoupi {found.acoupi}.")
+        done(f"{made.path} is complete: {what}, program {found.program}, acoupi {found.acoupi}.")
         return
     done(f"{settings.home} is {what}.")
     if needs_secrets(settings):
-        warn("its settings need passwords or tokens that are not here: acoupi setup says which.")
+        warn(
+            "its settings need passwords or tokens that are missing here: acoupi setup names them."
+        )
     else:
         say("Next: acoupi check")
 
@@ -102,12 +104,12 @@ def _password(*, confirm: bool) -> Callable[[], str]:
             return given
         if not sys.stdin.isatty():
             raise ConfigurationError(
-                "a password is needed for the secrets.",
+                "the secrets in the backup need a password.",
                 f"{PASSWORD}=…   (in the environment)",
-                why="nobody can be asked: this is no terminal.",
+                why="this is not a terminal, so there is no prompt for it.",
             )
         answer: str = typer.prompt(
-            "Password of the backup", hide_input=True, confirmation_prompt=confirm
+            "Password for the backup", hide_input=True, confirmation_prompt=confirm
         )
         return answer
 

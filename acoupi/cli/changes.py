@@ -1,4 +1,4 @@
-"""What a setup would change, and a reminder that running services keep their settings."""
+"""What a setup would change, and a reminder that running services keep the old settings."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ __all__ = ["apply", "remind_of_restart", "show_diff"]
 
 
 def apply(settings: "Settings") -> None:
-    """Restart the services, so that they have the present settings; say which.
+    """Restart the services so that they use the current settings; print which.
 
     Raises
     ------
@@ -31,16 +31,16 @@ def apply(settings: "Settings") -> None:
         return
     running = [one.name for one in found.target.status() if one.is_running]
     if not running:
-        say("No service is running: the next start takes the new settings.")
+        say("No service is running: the new settings apply at the next start.")
         return
     say(f"Restarting {', '.join(running)} ({found.target.name}): each finishes its current task.")
     with working("Restarting"):
         found.target.restart()
-    done("The services have the new settings.")
+    done("The services use the new settings.")
 
 
 def remind_of_restart(settings: "Settings", services: "Iterable[Service]") -> None:
-    """Print a reminder if services are running that do not have the new settings yet."""
+    """Print a reminder if services are running that do not use the new settings yet."""
     from acoupi.stack.pulse import runs_here
     from acoupi.system.deployments import read_deployment
 

@@ -69,11 +69,11 @@ def run_checks(
     found
         What to check.
     results
-        Gets the result of each.
+        Receives the result of each check.
     quiet
         Whether nothing is printed.
     only_reads
-        Whether the stores of its program create and change nothing.
+        Whether the program's stores are opened for reading only.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
             if one.last_error:
                 logging.getLogger(__name__).warning("%s reports: %s", one.name, one.last_error)
 
-    files = ("files", "The files of the sensor are sound", check_all)
+    files = ("files", "The files of the sensor are intact", check_all)
     can_run = ("target", "The services can run here", check_target)
     if target.has_own_python:
         return [files, can_run, *target.program_checks()]
@@ -161,7 +161,7 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
 
 
 def warn_of_settings(found: "Settings") -> None:
-    """Warn of settings that are valid, and do not do what a person may expect."""
+    """Warn of settings that are valid but may not do what was intended."""
     if doubt := _doubt_about_channels(found):
         warn(f"{doubt[0]}: nothing will be recorded. To change it: {doubt[1]}")
     if note := _detections_at_hub(found):
@@ -169,7 +169,7 @@ def warn_of_settings(found: "Settings") -> None:
 
 
 def _detections_at_hub(found: "Settings") -> str | None:
-    """Return that the sensor's own servers get no detections; None if they do, or are none."""
+    """Return a warning if the sensor's own servers get no detections, else None."""
     from acoupi.components.messengers.plug_ins import messengers_in
     from acoupi.config import load_answers
     from acoupi.config.sensor import load_sensor
@@ -179,8 +179,8 @@ def _detections_at_hub(found: "Settings") -> str | None:
     names = messengers_in(load_answers(found.program_config_file).get("messaging"))
     servers = ", ".join(f"messaging.{name}" for name in names)
     return servers and (
-        "models run at the hub, and messages about detections stay there: all others of this "
-        f"sensor go to {servers}, but no detections."
+        "models run at the hub, and messages about detections stay there: this sensor sends all "
+        f"its other messages to {servers}, but no detections."
     )
 
 
@@ -190,7 +190,7 @@ def _require_channels(found: "Settings") -> None:
 
 
 def _doubt_about_channels(found: "Settings") -> tuple[str, str] | None:
-    """Return what is wrong with the number of channels, and the command that mends it."""
+    """Return what is wrong with the number of channels, and the command that corrects it."""
     from acoupi.config import load_answers
     from acoupi.devices.microphones import doubt_about_channels
 
@@ -223,8 +223,8 @@ def devices(
 ) -> None:
     """List the connected microphones and their sample rates.
 
-    To find the rates, each microphone is opened for a moment; for one that is
-    recording none are shown.
+    To find the rates, each microphone is opened for a moment. No rates are shown for a
+    microphone that is recording.
     """
     with working("Looking for microphones"):
         rows = microphones(with_rates=rates)

@@ -1,4 +1,4 @@
-"""What setup shows before it takes it: what a program means, and the settings of a preset."""
+"""What setup shows before it goes ahead: notes on the program, and the settings of a preset."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ __all__ = ["full_name", "show_notice", "show_preset"]
 
 COLUMNS = {"setting": "setting", "value": "value", "meaning": "meaning"}
 WIDTH = 100
-"""Of text, where nothing says how wide lines may be."""
+"""Width of text in characters, where the terminal's width is unknown."""
 
 
 def full_name(program: str) -> str:
-    """Return the module of a program that is called by its package; else the name as it is."""
+    """Return the module of a program given by its package; any other name is returned unchanged."""
     from acoupi.stack.loading import available_programs, programs_to_choose
 
     if program in available_programs() or "." in program:
@@ -25,14 +25,14 @@ def full_name(program: str) -> str:
 
 
 def show_notice(program: str) -> None:
-    """Print what whoever chooses a program should know, and under which licences it is."""
+    """Print what to know before choosing a program, and its licences."""
     from acoupi.stack.loading import load_program_class
     from acoupi.stack.published import licences_of
 
     try:
         found = load_program_class(program)
     except AcoupiError:
-        return  # setup says so
+        return  # setup reports this
     if found.notice:
         _say_wrapped(found.notice)
     if found.__module__.startswith("acoupi."):
@@ -47,7 +47,7 @@ def _say_wrapped(text: str) -> None:
 
 
 def show_preset(name: str, program: str, given: Sequence[str], *, asking: bool) -> None:
-    """Print what a preset sets that no option gives; ask whether to take it.
+    """Print the settings that come from the preset, and ask whether to use them.
 
     Raises
     ------
@@ -73,5 +73,5 @@ def show_preset(name: str, program: str, given: Sequence[str], *, asking: bool) 
     ]
     _say_wrapped(f"The preset {name}: {find_preset(name).purpose}.")
     print_table(rows, COLUMNS, empty="")
-    if asking and not typer.confirm("Take these settings?", default=True):
+    if asking and not typer.confirm("Use these settings?", default=True):
         raise typer.Abort

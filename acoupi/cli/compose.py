@@ -1,6 +1,6 @@
 """``acoupi compose``: the containers of the sensor, through ``docker compose``.
 
-With `acoupi -v`, each command prints the command line that it runs, so that it can also be run
+With `acoupi -v`, each command prints the command line that it runs, so that you can also run it
 without acoupi. Any other command is passed to ``docker compose`` with the files
 of the home.
 """
@@ -132,7 +132,7 @@ def run(found: "ComposeTarget", *args: str) -> int:
 
 
 def hand_on(*args: str) -> NoReturn:
-    """Run ``docker compose ARGS`` on the bundle, and end as it does."""
+    """Run ``docker compose ARGS`` on the bundle, and exit with its code."""
     raise typer.Exit(run(bundle(), *args))
 
 
@@ -145,30 +145,30 @@ def render(
         bool, typer.Option("--diff", help="Show what would change, and change nothing.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over files that were edited by hand.")
+        bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Of a folder to be deployed elsewhere: balena or kubernetes."
+            metavar="NAME", help="Render a folder to deploy elsewhere: balena or kubernetes."
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="That folder.")
     ] = None,
     program: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the folder, if no sensor is set up here.")
+        str | None, typer.Option(metavar="NAME", help="Its program, if no sensor is set up here.")
     ] = None,
     package: Annotated[
         list[str] | None,
-        typer.Option("--package", metavar="NAME", help="Of the folder: as for build."),
+        typer.Option("--package", metavar="NAME", help="For the folder; as for build."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write docker-compose.yml and its related files again, from the current settings.
 
-    Setup does this as its last step. What you wrote into .env and into
-    docker-compose.override.yml stays. For a fleet: --target balena -o DIR.
+    Setup does this as its last step. Your own changes in .env and
+    docker-compose.override.yml are kept. For a fleet: --target balena -o DIR.
     """
     if target or output or program or package:
         from acoupi.cli.fleet import render_folder
@@ -197,7 +197,7 @@ def build(
         typer.Option(
             "--package",
             metavar="NAME",
-            help="Bake this in: a pip requirement, or the folder of a Python package. Repeatable.",
+            help="Install this in the image: a pip requirement, or a package's folder. Repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -209,7 +209,7 @@ def build(
 
 
 def build_for(found: "ComposeTarget", packages: list[str] | None = None) -> None:
-    """Build the image of a home, and let its services run from it; None: packages as before."""
+    """Build the image of a home and run its services from it; None: packages as before."""
     from acoupi.bundles.images import REPOSITORY, named_packages
 
     wanted = found.image
@@ -221,9 +221,9 @@ def build_for(found: "ComposeTarget", packages: list[str] | None = None) -> None
         return
     if named or wanted.startswith(f"{REPOSITORY}:"):
         found.choose_image(name, named)
-        typer.echo(f"The services run from it after: acoupi compose up (it was {wanted}).")
+        typer.echo(f"To run the services from it: acoupi compose up (they ran from {wanted}).")
     else:
-        warn(f"the bundle runs {wanted}; for the new one: ACOUPI_IMAGE={name} in .env")
+        warn(f"the bundle still runs {wanted}; for the new one, set ACOUPI_IMAGE={name} in .env")
 
 
 def _images(found: "ComposeTarget") -> list[str]:
@@ -334,7 +334,7 @@ def _get_image(found: "ComposeTarget", *, rebuild: bool, fetch: bool) -> None:
             raise TargetError(
                 f"cannot fetch {', '.join(absent) or 'the image'}.",
                 "acoupi compose build   (builds it on this machine)",
-                why=f"docker compose pull ended with {code}; what it said is above.",
+                why=f"docker compose pull ended with {code}; its output is above.",
             )
     if rebuild or (ours and not fetch):
         build_for(found)
@@ -357,7 +357,7 @@ def _deployment(found: "ComposeTarget") -> str | None:
 
 @app.command(context_settings=HANDED_ON, epilog=example("acoupi compose down"))
 def down(context: typer.Context) -> None:
-    """Stop the sensor: beat first, then the rest; the recording in progress is finished.
+    """Stop the sensor: beat first, then the other services; a recording in progress is finished.
 
     Recordings and messages are kept for the next "up".
     """

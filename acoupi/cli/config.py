@@ -30,7 +30,7 @@ FieldOption = Annotated[
 ]
 
 Apply = Annotated[
-    bool, typer.Option("--apply", help="Restart the services that run, and say which.")
+    bool, typer.Option("--apply", help="Restart the running services, and list them.")
 ]
 
 
@@ -40,7 +40,7 @@ def get(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="The setting; all if not given.",
+            help="The setting; by default, all of them.",
             autocompletion=home.complete.fields,
         ),
     ] = None,
@@ -53,14 +53,14 @@ def get(
 ) -> None:
     """Show the settings, or one of them, as JSON. Secrets are not shown.
 
-    What belongs to the sensor and not to its program is in the section "sensor".
+    Settings of the sensor itself, not of its program, are in the section "sensor".
     """
     from acoupi.config.sensor import dump_setting
 
     found = home.sensor()
     text = dump_setting(found.config, found.own_config, field or name or "", indent)
     if color and not as_json:
-        # Asked for by name, so that NO_COLOR does not matter.
+        # The style is named here, so that NO_COLOR does not matter.
         from rich.console import Console
 
         Console(force_terminal=True).print_json(text, indent=indent)
@@ -89,8 +89,8 @@ def set_(
 ) -> None:
     """Change one setting, or all of them with a JSON document.
 
-    The other settings stay. Services that are already running keep the old
-    settings until they are restarted, which --apply does.
+    The other settings stay. Running services keep the old settings until they are
+    restarted; --apply restarts them.
     """
     from acoupi.commit import changing
     from acoupi.config.sensor import set_setting
@@ -111,13 +111,13 @@ def set_(
         origin = f"acoupi config set {name}".strip()
         request = SetupRequest(found.program_name, config=program, sensor=sensor, origin=origin)
         set_up(settings, request)
-    done(f"{name or 'The configuration'} is set.")
+    done(f"{name or 'The configuration'} has been set.")
     _in_force(settings, apply_now=apply_now)
 
 
 @app.command(epilog=example("acoupi config history"))
 def history(as_json: AsJson = False) -> None:
-    """List every configuration that was in force, and what changed. Secrets are not kept."""
+    """List every earlier configuration, and what changed. Secrets are not stored in it."""
     from acoupi.system.config_history import read_history
 
     known = read_history(home.settings())
@@ -126,7 +126,7 @@ def history(as_json: AsJson = False) -> None:
         return
     rows = [_change_row(number, known) for number in range(len(known))]
     columns = {"number": "", "on": "since (UTC)", "by": "set by", "changed": "what changed"}
-    print_table(rows, columns, empty="Nothing is known of earlier configurations.")
+    print_table(rows, columns, empty="There is no record of earlier configurations.")
 
 
 def _change_row(number: int, known: "list[InForce]") -> dict[str, Any]:
@@ -152,11 +152,11 @@ def _shown(change: "Change") -> str:
 def undo(
     to: Annotated[
         int | None,
-        typer.Option(min=1, help="Its number in the history; if not given, the one before."),
+        typer.Option(min=1, help="Its number in the history; by default, the previous one."),
     ] = None,
     apply_now: Apply = False,
 ) -> None:
-    """Put an earlier configuration in force again. Secrets stay as they are now."""
+    """Return to an earlier configuration. Secrets stay as they are now."""
     from acoupi.commit import changing
     from acoupi.home import using_home
     from acoupi.stack.configured import require_configured
@@ -172,7 +172,7 @@ def undo(
         present = read_history(settings)[-1:]
         wanted, request = request_of(settings, to)
         set_up(settings, request)
-    done(f"The configuration of {shown_time(wanted.on)} UTC is in force again.")
+    done(f"The configuration of {shown_time(wanted.on)} UTC has been restored.")
     for change in changes_between(present[0], wanted):
         say(f"  {_shown(change)}")
     _in_force(settings, apply_now=apply_now)
@@ -187,7 +187,7 @@ def _in_force(settings: "Settings", *, apply_now: bool) -> None:
 
 
 def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
-    """Tell the name from the value: NAME VALUE, --field NAME VALUE, or a document."""
+    """Separate the name from the value: NAME VALUE, --field NAME VALUE, or a document."""
     if field is not None:
         words = [field, *words]
     if len(words) == 2 and not words[0].startswith("-"):
@@ -206,13 +206,15 @@ def _name_and_value(words: list[str], field: str | None) -> tuple[str, str]:
 def schema(
     section: Annotated[
         str | None,
-        typer.Argument(metavar="[SECTION]", help="Only its settings: recording; all if not given."),
+        typer.Argument(
+            metavar="[SECTION]", help="Only this section, such as recording; by default, all."
+        ),
     ] = None,
     program: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The program; if not given, the one that is set up.",
+            help="The program; by default, the one that is set up.",
             autocompletion=home.complete.programs,
         ),
     ] = None,

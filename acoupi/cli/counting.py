@@ -71,7 +71,7 @@ def _show(rows: list[dict[str, Any]], by: str, what: str) -> None:
 
 
 def _bar(number: int, most: int, width: int) -> str:
-    """Return a bar in eighths of a character; what is there has at least one.
+    """Return a bar in eighths of a character; any count above 0 gets at least one.
 
     Examples
     --------

@@ -22,7 +22,7 @@ __all__ = ["logs_app", "start_app", "status_app", "stop_app", "watch_app"]
 start_app, stop_app, status_app, logs_app, watch_app = (single() for _ in range(5))
 
 LOOK_EVERY = 2.0
-"""Seconds from one look to the next of ``acoupi watch``."""
+"""Seconds between two updates of ``acoupi watch``."""
 
 stop_app.command(epilog=example("acoupi stop --drain"))(deployment.stop)
 
@@ -74,7 +74,7 @@ def status(as_json: AsJson = False) -> None:
     from acoupi.system.summary import summary_of
 
     settings = home.sensor().settings
-    with working("Asking the services"):
+    with working("Reading the state of the services"):
         summary = summary_of(settings)
     if as_json:
         print_json(summary.as_json())
@@ -99,9 +99,10 @@ def _show(summary: "Summary") -> None:
 @logs_app.command(epilog=example("acoupi logs recording"))
 def logs(
     service: Annotated[
-        str | None, typer.Argument(metavar="[SERVICE]", help="One of them; if not given, all.")
+        str | None,
+        typer.Argument(metavar="[SERVICE]", help="One service; by default, all of them."),
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Of each service.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each service.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the last lines that the services logged."""
@@ -116,7 +117,7 @@ def logs(
 
 @watch_app.command(epilog=example("acoupi watch"))
 def watch() -> None:
-    """Show the state of the sensor, again every two seconds, until Ctrl-C."""
+    """Show the state of the sensor, updated every two seconds, until Ctrl-C."""
     from acoupi.system.summary import summary_of
 
     settings = home.sensor().settings

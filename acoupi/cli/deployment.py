@@ -92,7 +92,7 @@ def start(
         print_json(deployment)
         return
     done(f'The deployment "{deployment.name}" has started.')
-    typer.echo("To see how it is: acoupi status")
+    typer.echo("To see its state: acoupi status")
     warn_of_timezone(found.settings, deployment.latitude, deployment.longitude)
     if deployment.latitude is None or deployment.longitude is None:
         warn("without latitude and longitude, nothing can be scheduled by dawn and dusk.")
@@ -147,20 +147,20 @@ def _ask_degrees(text: str, most: float) -> float | None:
 def stop(
     drain: Annotated[
         bool,
-        typer.Option("--drain", help="Then wait until all is analysed and sent; Ctrl-C ends that."),
+        typer.Option("--drain", help="Wait until all is analysed and sent; Ctrl-C stops the wait."),
     ] = False,
     drain_limit: Annotated[
         float | None,
         typer.Option(
-            metavar="MINUTES", min=0, help="Longest wait, with --drain; if not given, 60."
+            metavar="MINUTES", min=0, help="Longest wait with --drain; by default 60 minutes."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop recording, finish the work in progress, and end the deployment.
 
-    With --drain the deployment ends when recording has stopped; the other
-    services first process and send what waits.
+    With --drain, recording stops first, and the deployment ends; the other services then
+    process and send what is waiting before they stop.
     """
     from acoupi.system.backlog import left_over
     from acoupi.system.lifecycle import finish
@@ -170,10 +170,10 @@ def stop(
             "--drain-limit",
             "--drain-limit is given without --drain.",
             f"acoupi stop --drain --drain-limit {drain_limit:g}",
-            why="it limits how long --drain waits; without that, nothing is waited for.",
+            why="it limits how long --drain waits; without --drain there is no wait.",
         )
     found = home.sensor()
-    with working("Stopping the services; work in progress is finished first") as tell:
+    with working("Stopping the services; they finish the work in progress") as tell:
         limit = DRAIN_LIMIT if drain_limit is None else drain_limit
         drained = _drain(found, limit, tell) if drain else None
         deployment = finish(found, echo=echo, drain=drained)
@@ -188,7 +188,7 @@ def stop(
 
 
 def _drain(found: "Sensor", minutes: float, tell: Callable[[str], None]) -> Callable[[], None]:
-    """Return what waits until all is done, telling how much is left when that changes."""
+    """Return a function that waits until all is done and reports how much is left."""
     from acoupi.system.draining import NOTHING, Work, check_can_drain, wait_until_drained
 
     check_can_drain(found)
@@ -197,12 +197,12 @@ def _drain(found: "Sensor", minutes: float, tell: Callable[[str], None]) -> Call
     def show(work: Work) -> None:
         if [work] != told:
             told[:] = [work]
-            tell(f"Recording has stopped. Still {work.words()} (Ctrl-C: stop now)")
+            tell(f"Recording has stopped. Waiting: {work.words()} (Ctrl-C: stop now)")
 
     def drained() -> None:
         left = wait_until_drained(found, minutes * 60, show)
         if left != NOTHING:
-            warn(f"the waiting has ended with {left.words()}.")
+            warn(f"the wait has ended with work left: {left.words()}.")
         tell("Stopping the services")
 
     return drained
@@ -210,14 +210,14 @@ def _drain(found: "Sensor", minutes: float, tell: Callable[[str], None]) -> Call
 
 @app.command(epilog=example("acoupi deployment status"))
 def status(as_json: AsJson = False) -> None:
-    """Show the state of the sensor, from its records; the microphone is not touched.
+    """Show the state of the sensor, from its records; the microphone is not opened.
 
     Exit code 3: something is wrong.
     """
     from acoupi.system.state import sensor_status
 
     found = home.sensor()
-    with working("Asking the services"):
+    with working("Reading the state of the services"):
         state = sensor_status(found)
     if as_json:
         print_json({"ok": is_well(state), **state.model_dump(mode="json")})
@@ -229,7 +229,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command("list", epilog=example("acoupi deployment list"))
 def list_(as_json: AsJson = False) -> None:
-    """List all deployments of the sensor, the first one first."""
+    """List all deployments of the sensor, the earliest first."""
     from acoupi.system.state import stored_deployments
 
     found = stored_deployments(home.settings())
@@ -281,14 +281,14 @@ def _show(state: "AcoupiStatus") -> None:
     if state.unnamed is not None:
         typer.echo('To name it: acoupi start "Old oak"')
     if state.stands_by:
-        warn("nothing is recorded until: acoupi start   (it was stopped on the page)")
+        warn("nothing is recorded until: acoupi start   (it was stopped on the web page)")
     for message in warnings_of(state):
         warn(message)
     print_table(service_rows(state.celery), SERVICE_COLUMNS, empty="There are no services.")
 
 
 def _work(state: "AcoupiStatus") -> dict[str, str]:
-    """Return what is still to be done, and the room for it."""
+    """Return how much work is waiting, and how much room the disk has for it."""
     parts = {
         "analysis": state.analysis,
         "spool": state.in_memory,
@@ -313,9 +313,9 @@ def warnings_of(state: "AcoupiStatus") -> list[str]:
 
 
 def microphone_words(state: "MicrophoneState", zone: datetime.tzinfo | None = None) -> str:
-    """Describe the microphone, from the last recording and from what prevents the next.
+    """Describe the microphone, from the last recording, and anything that prevents the next one.
 
-    Times are in the zone that is named beside it; without one, they are in UTC and say so.
+    Times are in the time zone of the sensor, which is shown; without one, in UTC.
     """
     health = state.health
 
@@ -332,7 +332,7 @@ def microphone_words(state: "MicrophoneState", zone: datetime.tzinfo | None = No
     words = ", ".join(state.faults) or "ok"
     when = shown(state.recorded_on) if state.recorded_on else "never"
     text = f"{words} ({level if not health.is_silent else 'no sound'}; recorded {when})"
-    return text if state.incomplete is None else f"{text}; broke off: {state.incomplete}"
+    return text if state.incomplete is None else f"{text}; it broke off: {state.incomplete}"
 
 
 def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:

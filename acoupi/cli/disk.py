@@ -1,4 +1,4 @@
-"""``acoupi disk``: the room there is, what goes when it runs out, and what went."""
+"""``acoupi disk``: free space, what is deleted when it runs out, and what was deleted."""
 
 from dataclasses import asdict
 from itertools import islice
@@ -26,12 +26,12 @@ app = single()
 
 MOST_SHOWN = 20
 WHY = {
-    "refused": "no saving filter wants it: it goes when files are next managed",
+    "refused": "no saving filter keeps it: deleted at the next file management",
     "unremarkable": "nothing was found in it",
-    "beyond_best": "its night has enough better and newer ones of each species",
+    "beyond_best": "its night has enough better or newer recordings of each species",
     "review": "only the sample for review keeps it",
-    "protected": "a person protects it",
-    "new": "new, when the disk was full and nothing else might go",
+    "protected": "protected by a person",
+    "new": "new, while the disk was full and nothing else could be deleted",
 }
 CLASS_COLUMNS = {"class": "class", "files": "files now", "size": "size", "why": "why"}
 GONE_COLUMNS = {"class": "class", "files": "files", "time": "sound", "size": "size", "last": "last"}
@@ -44,12 +44,12 @@ NEXT_COLUMNS = {"time": "recorded", "class": "class", "size": "size", "path": "f
 @app.command(epilog=example("acoupi disk --plan"))
 def disk(
     plan: Annotated[
-        bool, typer.Option("--plan", help="List what would go now, and change nothing.")
+        bool, typer.Option("--plan", help="List what would be deleted now, and change nothing.")
     ] = False,
     hub: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Of every sensor of the hub at https://HOST, for its operators."
+            metavar="URL", help="Show every sensor of the hub at https://HOST (for its operators)."
         ),
     ] = None,
     token_file: TokenFile = None,
@@ -57,7 +57,7 @@ def disk(
 ) -> None:
     """Show how much room there is, for how many hours, what goes next and why, and what went.
 
-    Of the sensors of a hub: by their last heartbeats, those with the least first.
+    For a hub: the sensors by their last heartbeats, those with the least room first.
     """
     if hub is not None:
         _show_rooms(_rooms(hub, token_file), as_json=as_json)
@@ -106,16 +106,16 @@ def _show_rooms(rooms: "list[SensorRoom]", *, as_json: bool) -> None:
         }
         for one in rooms
     ]
-    print_table(rows, ROOM_COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
+    print_table(rows, ROOM_COLUMNS, empty="No sensors yet: acoupi hub add-sensor NAME")
 
 
 def _classes(room: "Room") -> list[dict[str, Any]]:
-    """Return what is there of each class, in the order in which they go."""
+    """Return how much there is of each class of files, in the order of deletion."""
     return [_class(kind, room) for kind in room.policy.order]
 
 
 def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:
-    """Return what is there of a class; what the filters refuse, only they know."""
+    """Return how much there is of a class; only the filters know what they refuse."""
     files, size = (None, None) if kind.value == "refused" else room.used(kind, lambda _: True)
     found = {"class": kind.value, "files": files, "bytes": size, "why": WHY[kind.value]}
     if room.store.hub_audio == "none":
@@ -141,7 +141,7 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
     for mount in state.not_mounted:
         say(f"No disk is mounted at {mount}: nothing is written there.")
     if state.is_full:
-        say(f"Full: nothing is recorded for lack of room (on_full: {state.on_full}).")
+        say(f"Full: recording has stopped for lack of room (on_full: {state.on_full}).")
     for one in state.disks:
         if one.is_full and not state.is_full:
             say(f"Full: recordings for {one.folder} wait in the spool.")
@@ -150,7 +150,7 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
     columns = CLASS_COLUMNS | ({"not_at_hub": "not at the hub"} if owes else {})
     print_table(rows, columns, title="What goes, the first class first", empty="")
     if any(one.get("not_at_hub") for one in classes):
-        say("Of all classes, files that the hub has not got go last.")
+        say("In every class, files that the hub does not have yet go last.")
     gone = [
         {
             "class": kind.value,
@@ -166,14 +166,14 @@ def _show(state: "SpaceState", classes: list[dict[str, Any]]) -> None:
 
 def _show_plan(going: "list[Going]", demands: "list[Demand]") -> None:
     if not going:
-        reasons = [f"Nothing may go, though {one.reason}." for one in demands]
-        say("\n".join(reasons) or "Nothing goes now.")
+        reasons = [f"Nothing may be deleted, although {one.reason}." for one in demands]
+        say("\n".join(reasons) or "Nothing would be deleted now.")
         return
     rows = [
         {**_row(one), "time": shown_time(one.spare.created_on), "size": _size(one.bytes)}
         for one in islice(going, MOST_SHOWN)
     ]
-    title = f"What would go now: {len(going)} files, {_size(sum(one.bytes for one in going))}"
+    title = f"To be deleted now: {len(going)} files, {_size(sum(one.bytes for one in going))}"
     print_table(rows, NEXT_COLUMNS, title=title, empty="")
     for reason in dict.fromkeys(one.reason for one in going):
         say(f"Why: {reason}.")

@@ -1,4 +1,4 @@
-"""``acoupi effort``: what every second of a deployment was used for."""
+"""``acoupi effort``: how every second of a deployment was spent."""
 
 import csv
 import datetime
@@ -39,7 +39,7 @@ LEGEND = (
     f"{NOTHING}: nothing of it; {NOT_PLANNED}: nothing planned"
 )
 FIRST, WIDTH = 12, 80
-"""Columns of the dates before the bars; of a line, where nothing says how wide it may be."""
+"""Widths in characters: the dates before the bars; a line, where the terminal's is unknown."""
 MOST_GAPS = 30
 CSV_COLUMNS = (
     "start", "end", "duration_s", "state", "detail", "microphone_suspect_s", "analysed_fraction",
@@ -53,21 +53,21 @@ def effort(
         str | None,
         typer.Option(
             metavar="NAME_OR_ID",
-            help="Which deployment; by default the last one.",
+            help="The deployment; by default, the latest.",
             autocompletion=home.complete.deployments,
         ),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help="Only from then on: 2024-06-01, yesterday."),
+        typer.Option("--from", metavar="TIME", help="From this time on: 2024-06-01, yesterday."),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--to", metavar="TIME", help="Only up to this time, or the end of this day."),
+        typer.Option("--to", metavar="TIME", help="Up to this time, or the end of this day."),
     ] = None,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Write every span into a file; - prints them."),
+        typer.Option("--csv", metavar="FILE", help="Write every span to a file; - prints them."),
     ] = None,
     hub: Hub = None,
     token_file: TokenFile = None,
@@ -90,7 +90,7 @@ def effort(
         raise ConfigurationError(
             "--csv and --json cannot be given together.",
             "acoupi effort --csv effort.csv",
-            why="each prints in a format of its own.",
+            why="both choose the format of the output.",
         )
     store, plan = _store_and_plan() if hub is None else (hub_reader(hub, token_file), None)
     with working("Adding up"):
@@ -120,7 +120,7 @@ def effort(
 def _store_and_plan() -> "tuple[GroupedSource, CapturePlan | None]":
     """Return the store of the sensor and the plan of its program.
 
-    Without the program, what was recorded is still known: the plan is the stored one.
+    If the program cannot be loaded, the plan in the store is used.
     """
     from acoupi.system.state import store_of
 
@@ -131,7 +131,7 @@ def _store_and_plan() -> "tuple[GroupedSource, CapturePlan | None]":
         store = store_of(found.settings)
         if store is None:
             raise
-        warn(f"without the program, this is from its store alone: {error.message}")
+        warn(f"the program cannot be loaded, so this comes from its store alone: {error.message}")
         return store, None
     return _store_of(program), plan_of(program)
 
@@ -150,7 +150,7 @@ def _store_of(program: "AcoupiProgram[Any]") -> "Store":
         raise ConfigurationError(
             "this sensor keeps no record of its effort.",
             "acoupi setup --program default",
-            why="its program has no store of recordings.",
+            why="its program does not store recordings.",
         )
     return store
 
@@ -189,34 +189,34 @@ def _written(
         yield span
 
 
-# What is shown
+# Output
 
 
 def _given_up(found: "Effort") -> dict[str, str]:
-    """Return what became of the sound, where clips are kept of it."""
+    """Return how much sound was deleted or kept as clips, where clips are made."""
     if not found.in_clips:
         return {}
     given_up = shown_seconds(found.deleted - found.in_clips)
-    return {"given up": f"{given_up}, once analysed; {shown_seconds(found.in_clips)} are in clips"}
+    return {"given up": f"{given_up} after analysis; {shown_seconds(found.in_clips)} kept as clips"}
 
 
 def _for_room(found: "Effort") -> dict[str, str]:
-    """Return of what the sound was given up so that the disk was not full; it stays heard."""
+    """Return how much sound was deleted for lack of room; its detections are kept."""
     parts = [f"{shown_seconds(one.seconds)} ({kind.value})" for kind, one in found.for_room.items()]
-    return {"for room": f"the sound of {', '.join(parts)}: acoupi disk"} if parts else {}
+    return {"for room": f"sound of {', '.join(parts)} was deleted: acoupi disk"} if parts else {}
 
 
 def _left_out(found: "Effort") -> dict[str, str]:
-    """Return how much of what was recorded is analysed, where that is not all of it."""
+    """Return the share of recordings that is analysed, where it is not all of them."""
     total = found.total
     if not total.left_out or not total.recorded:
         return {}
     share = shown_share(total.analysed / total.recorded)
-    return {"analysed": f"{share} of that, chosen by time alone: detections stand for more"}
+    return {"analysed": f"{share} of that, chosen by time alone: detections are a sample"}
 
 
 def _captured(found: "Effort") -> dict[str, str]:
-    """Return what was recorded, and how much of the plan that is where there is one."""
+    """Return how much was recorded, and its share of the plan if there is one."""
     total = found.total
     if not found.has_plan:
         return {"captured": shown_seconds(total.recorded)}
@@ -245,12 +245,12 @@ def _show(found: "Effort") -> None:
     if found.unsynchronised:
         warn(
             f"{shown_seconds(found.unsynchronised / 1e6)} were recorded while no time server had "
-            "set the clock of the board; the times are those of its own clock."
+            "set the board's clock; the times are those of its own clock."
         )
     if total.suspect:
         warn(
-            f"{shown_seconds(total.suspect / 1e6)} were recorded by a microphone that heard "
-            "nothing, by its own trend; they still count as recorded: acoupi alarms --history"
+            f"{shown_seconds(total.suspect / 1e6)} were recorded by a microphone that seems to "
+            "have gone deaf, by its own trend; they count as recorded: acoupi alarms --history"
         )
     print_table(_day_rows(found), _day_columns(found), empty="")
     _show_hours(found)
@@ -335,13 +335,13 @@ def _show_gaps(found: "Effort") -> None:
         for gap in sorted(longest, key=lambda gap: gap.start)
     ]
     columns = {**GAP_COLUMNS, "start": f"from ({found.timezone.key})"}
-    none = "Nothing of the plan was missed.\n" if found.has_plan else ""
+    none = "Everything planned was recorded.\n" if found.has_plan else ""
     print_table(rows, columns, empty=none)
     if others := len(found.gaps) - len(longest):
         lost = (sum(one.lost for one in found.gaps) - sum(one.lost for one in longest)) / 1e6
         typer.echo(
-            f"and {others} shorter ones, {shown_seconds(lost)} together; "
-            "all of them: acoupi effort --csv effort.csv\n"
+            f"and {others} shorter gaps, {shown_seconds(lost)} in total;  "
+            "for all of them: acoupi effort --csv effort.csv\n"
         )
 
 

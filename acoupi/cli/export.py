@@ -25,7 +25,7 @@ __all__ = ["app"]
 app = single()
 
 _PASSWORD = re.compile(r"://[^/@\s]+@")
-"""Who logs in, in an address."""
+"""The login in an address."""
 
 
 def _purposes() -> str:
@@ -41,13 +41,13 @@ def export(
     filters: "Filters",
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help=f"One of: {_purposes()}.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder for it.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder for the export.")
     ],
     boxes: Annotated[
-        bool | None, typer.Option("--boxes", help="audacity: labels with frequencies.")
+        bool | None, typer.Option("--boxes", help="audacity: labels with frequency limits.")
     ] = None,
     audio: Annotated[
-        bool, typer.Option("--audio", help="Copy the sound files, too (not into a bundle).")
+        bool, typer.Option("--audio", help="Also copy the sound files (not for bundle).")
     ] = False,
     profile: Annotated[
         str | None,
@@ -55,7 +55,7 @@ def export(
     ] = None,
     occasion: Annotated[
         str | None,
-        typer.Option(metavar="WHAT", help="darwin-core: events are nights, or hours."),
+        typer.Option(metavar="WHAT", help="darwin-core: an event is a night or an hour."),
     ] = None,
     precision: Annotated[
         float | None,
@@ -64,21 +64,23 @@ def export(
             min=1e-6,
             max=10,
             metavar="DEGREES",
-            help="Round all coordinates: 0.1 is about 10 km.",
+            help="Round all coordinates, in degrees: 0.1 is about 10 km.",
         ),
     ] = None,
     latitude: Annotated[
         float | None,
-        typer.Option(min=-90, max=90, metavar="DEGREES", help="Of sites that have none."),
+        typer.Option(min=-90, max=90, metavar="DEGREES", help="Latitude of sites that have none."),
     ] = None,
     longitude: Annotated[
         float | None,
-        typer.Option(min=-180, max=180, metavar="DEGREES", help="Of sites that have none."),
+        typer.Option(
+            min=-180, max=180, metavar="DEGREES", help="Longitude of sites that have none."
+        ),
     ] = None,
 ) -> None:
     """Export what was heard, and when, for R, Raven, GBIF and other tools.
 
-    Every export is a folder that also holds effort.csv (what every second was used for) and
+    Every export is a folder that also holds effort.csv (how every second was spent) and
     failures.csv. A deployment that has not ended is exported up to its last known second.
     """
     from acoupi.exports import packages
@@ -90,7 +92,7 @@ def export(
             format_,
             "bundle has no option --audio.",
             f"acoupi export camtrap-dp --audio -o {output}",
-            why="a bundle is what can be attached to a paper.",
+            why="a bundle is meant to be attached to a paper, without sound.",
         )
     if format_ == "bundle":
         options["files"] = {} if heard.sensor is None else _configuration(precision)
@@ -111,11 +113,13 @@ def export(
     tables = "with effort.csv, failures.csv and calibration.csv"
     done(f"{output} holds {_named(sites)} as {chosen.name}, {tables}.")
     if (output / "audio-missing.csv").exists():
-        warn(f"some sound files are not there: {output / 'audio-missing.csv'} lists them.")
+        warn(f"some sound files are missing: {output / 'audio-missing.csv'} lists them.")
     for site in sites:
         if site.is_open:
             end = f"{heard.shown(site.ended_on)} ({heard.zone_name})"
-            warn(f"the deployment {site.deployment.name!r} has not ended: this is up to {end}.")
+            warn(
+                f"the deployment {site.deployment.name!r} has not ended: the export ends at {end}."
+            )
 
 
 def _format(name: str, options: dict[str, Any]) -> "Format":
@@ -124,7 +128,7 @@ def _format(name: str, options: dict[str, Any]) -> "Format":
     Raises
     ------
     ParameterError
-        If there is none of that name, or it has no such option.
+        If there is no such format, or it has no such option.
     """
     from acoupi.config.names import nearest
     from acoupi.exports.formats import FORMATS
@@ -155,7 +159,7 @@ def _options(kind: Any) -> set[str]:
 
 
 def _plan(heard: Heard) -> "CapturePlan | None":
-    """Return the plan of the program where the store lacks one, as ``acoupi effort`` does."""
+    """Return the plan of the program if the store has none, as ``acoupi effort`` does."""
     from acoupi.cli.effort import plan_of
 
     if heard.sensor is None:
@@ -167,12 +171,12 @@ def _plan(heard: Heard) -> "CapturePlan | None":
     try:
         return plan_of(home.load(home.sensor(), only_reads=True))
     except AcoupiError as error:
-        warn(f"without the program, effort is from the store alone: {error.message}")
+        warn(f"the program cannot be loaded, so effort comes from its store alone: {error.message}")
         return None
 
 
 def _configuration(precision: float | None) -> dict[str, str]:
-    """Return the settings of the sensor as a file; secrets and exact places are not in it."""
+    """Return the settings of the sensor as a file, without secrets and exact places."""
     from acoupi.config.sensor import dump_setting
     from acoupi.exports.source import rounded
 
@@ -180,7 +184,7 @@ def _configuration(precision: float | None) -> dict[str, str]:
         found = home.sensor()
         settings = json.loads(dump_setting(found.config, found.own_config, "", 2))
     except AcoupiError as error:
-        warn(f"the configuration is left out, as it cannot be read: {error.message}")
+        warn(f"the configuration cannot be read and is left out: {error.message}")
         return {}
 
     def cleaned(value: Any, name: str = "") -> Any:

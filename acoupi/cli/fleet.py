@@ -1,4 +1,4 @@
-"""``acoupi compose render --target NAME -o DIR``: a folder that is deployed elsewhere."""
+"""``acoupi compose render --target NAME -o DIR``: a folder to deploy elsewhere."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def render_folder(
     packages: list[str],
     force: bool,
 ) -> None:
-    """Write the folder, from the settings of the home where the program has them, else defaults.
+    """Write the folder, from the home's settings if it has them, else from the defaults.
 
     The program must be installed here too; `packages` go into the image.
 
@@ -50,5 +50,5 @@ def render_folder(
             program = DEFAULT_PROGRAM
     plan = plan_setup(found, SetupRequest(program, target=target))
     following = plan.target.render_folder(folder, plan.stack, packages=packages, force=force)
-    done(f"{folder} holds the program {program} for {target}; README.md in it says the rest.")
+    done(f"{folder} holds the program {program} for {target}; see its README.md for the rest.")
     typer.echo(f"Next: {following}")

@@ -1,4 +1,4 @@
-"""``acoupi fleet follow``: on a sensor that a person set up, what its hub gives is put in force."""
+"""``acoupi fleet follow``: apply a hub's settings on a sensor that a person set up."""
 
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -24,16 +24,17 @@ FAULT = 3
 @app.command(epilog=example("acoupi fleet follow --once"))
 def follow(
     once: Annotated[
-        bool, typer.Option("--once", help="Look once and end, as for a timer; 3: a fault.")
+        bool,
+        typer.Option("--once", help="Look once and exit, as for a timer; exit code 3: a fault."),
     ] = False,
     every: Annotated[
-        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds from look to look.")
+        float, typer.Option(min=1, max=86_400, metavar="N", help="Seconds between looks.")
     ] = 300,
 ) -> None:
-    """Put in force, on this sensor, what its hub gives; go back by itself.
+    """Apply the settings that the hub gives this sensor; go back if they do not work.
 
-    While something is tried, the hub is asked every ten seconds. It needs sensor.hub.url,
-    token, name and key; without the key, what was chosen here holds.
+    While a change is on trial, the hub is asked every ten seconds. This needs sensor.hub.url,
+    token, name and key; without the key, the settings made here stay.
     """
     from acoupi.provisioning.following import seconds_to_next_look
     from acoupi.stack.pulse import ServiceLock

@@ -1,4 +1,4 @@
-"""``acoupi fleet set``, ``update``, ``keys`` and others: what a hub gives to sensors."""
+"""``acoupi fleet set``, ``update``, ``keys`` and others: what a hub gives its sensors."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ Key = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="ACOUPI_FLEET_KEY",
-        help="The private key; if not given: .config/acoupi/fleet.key in your home.",
+        help="The private key; by default, .config/acoupi/fleet.key in your home.",
     ),
 ]
 First = Annotated[
@@ -41,10 +41,10 @@ Minutes = Annotated[
         min=1,
         max=10_080,
         metavar="N",
-        help="Within which a sensor must have recorded with it, and be well.",
+        help="Time for a sensor to record with it and be well, in minutes.",
     ),
 ]
-Place = Annotated[str, typer.Argument(metavar="base|GROUP|SENSOR", help="Who gets it.")]
+Place = Annotated[str, typer.Argument(metavar="base|GROUP|SENSOR", help="Which sensors get it.")]
 Setting = Annotated[str, typer.Argument(metavar="SETTING", help="As for acoupi config set.")]
 MOST = 10
 CHANGE_COLUMNS = {
@@ -62,12 +62,12 @@ def keys(
     database: Database,
     key: Key = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also if the hub knows another one.")
+        bool, typer.Option("--replace", help="Also if the hub has another key.")
     ] = False,
 ) -> None:
-    """Make the key that signs settings, if there is none; let the hub know its public part.
+    """Make the key that signs settings, if there is none, and give the hub its public part.
 
-    The private key stays in its file. What is printed goes to the sensors: ACOUPI_CONFIG_KEY.
+    The private key stays in its file. Give the printed key to the sensors: ACOUPI_CONFIG_KEY.
     """
     from acoupi.offers import make_key, public_key
 
@@ -90,7 +90,7 @@ def keys(
 def set_(
     database: Database,
     place: Annotated[
-        str | None, typer.Argument(metavar="base|GROUP|SENSOR", help="Who gets it.")
+        str | None, typer.Argument(metavar="base|GROUP|SENSOR", help="Which sensors get it.")
     ] = None,
     setting: Annotated[
         str | None, typer.Argument(metavar="SETTING", help="As for acoupi config set.")
@@ -100,14 +100,14 @@ def set_(
     minutes: Minutes = 60,
     key: Key = None,
     status: Annotated[
-        bool, typer.Option("--status", help="Show how far the last changes are.")
+        bool, typer.Option("--status", help="Show the progress of the latest changes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give sensors a setting: some try it first, and it is undone if they are not well.
+    """Change a setting of sensors: some try it first, and it is undone if they are not well.
 
-    It is checked for each sensor, and signed, before any gets it. The setting of a sensor
-    wins over that of its group, and that over the one for all ("base").
+    It is checked for each sensor, and signed, before any sensor gets it. A setting for one
+    sensor takes precedence over its group's, and that over the one for all ("base").
     """
     if status:
         with opened_database(database) as hub:
@@ -121,7 +121,7 @@ def set_(
     if place is None or setting is None or value is None:
         raise ParameterError(
             "SETTING",
-            "nothing says what is to be set, and for whom.",
+            "it is not clear what to set, and for which sensors.",
             "acoupi fleet set bats recording.duration 5   (or --status)",
             why="it needs base or the name of a group or sensor, a setting, and a value.",
         )
@@ -141,10 +141,10 @@ def update(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let sensors in containers run from an image: tried, and undone, as a setting is.
+    """Update sensors in containers to an image: tried and undone like a setting.
 
-    Each runs acoupi update, and goes back by itself if it does not record and analyse within
-    half of the minutes. To take it back: acoupi fleet unset base|GROUP|SENSOR sensor.image
+    Each sensor runs acoupi update, and goes back if it does not record and analyse within
+    half of the minutes. To withdraw it: acoupi fleet unset base|GROUP|SENSOR sensor.image
     """
     with opened_database(database) as hub:
         from acoupi.hub.fleet_settings import set_image
@@ -162,7 +162,7 @@ def unset(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a setting no longer: what is set for more sensors, or usual, holds again."""
+    """Withdraw a setting: the group's, the one for all, or the default applies again."""
     with opened_database(database) as hub:
         from acoupi.hub.fleet_settings import unset_value
 
@@ -171,7 +171,7 @@ def unset(
 
 @app.command("group", epilog=example("acoupi fleet group bats oak-1 elm-2"))
 def group_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the group.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the group.")],
     sensors: Annotated[list[str], typer.Argument(metavar="SENSOR...", help="All that are in it.")],
     database: Database,
     first: First = 1,
@@ -179,7 +179,7 @@ def group_(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a group have these sensors and no others. A sensor is in one group at most."""
+    """Make a group of exactly these sensors. A sensor is in one group at most."""
     with opened_database(database) as hub:
         from acoupi.hub.fleet_settings import set_group
 
@@ -205,7 +205,7 @@ def groups(database: Database, as_json: AsJson = False) -> None:
 
 @app.command("list", epilog=example("acoupi fleet list"))
 def list_(database: Database, as_json: AsJson = False) -> None:
-    """List the settings and images that the hub gives, and to whom."""
+    """List the settings and images that the hub gives, and to which sensors."""
     with opened_database(database) as hub, hub.reading() as connection:
         from acoupi.hub.fleet_overlays import Overlays, words_of
 
@@ -250,10 +250,12 @@ def _tell(found: "Offered", *, as_json: bool) -> None:
     for note in found.notes:
         warn(note)
     if not found.first:
-        done("No sensor gets anything else by that.")
+        done("This changes nothing for any sensor.")
         return
     then = f"; {len(found.others)} after that" if found.others else ""
-    done(f"Offered to {', '.join(found.first)}{then}. How far it is: acoupi fleet set --status")
+    done(
+        f"Offered to {', '.join(found.first)}{then}. To see its progress: acoupi fleet set --status"
+    )
 
 
 def _show(found: "list[ChangeRow]", *, as_json: bool) -> None:
@@ -264,7 +266,7 @@ def _show(found: "list[ChangeRow]", *, as_json: bool) -> None:
         dataclasses.asdict(one) | {"state": STATES[one.state], "began_on": shown_time(one.began_on)}
         for one in found
     ]
-    print_table(rows, CHANGE_COLUMNS, empty="Nothing was changed yet.")
+    print_table(rows, CHANGE_COLUMNS, empty="Nothing has been changed yet.")
     waiting = [one for row in found[:1] for one in row.sensors if one["state"] != "good"]
     if waiting and found[0].state != "undone":
         typer.echo()

@@ -1,4 +1,4 @@
-"""``acoupi fleet``: how many sensors are, from the messages that they send."""
+"""``acoupi fleet``: the state of many sensors, from the messages that they send."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -35,7 +35,7 @@ Hub = Annotated[
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
         show_envvar=False,
-        help="From the database of a hub.",
+        help="Read the database of a hub.",
     ),
 ]
 Mqtt = Annotated[
@@ -44,21 +44,21 @@ Mqtt = Annotated[
         metavar="URL",
         envvar="ACOUPI_FLEET_MQTT",
         show_envvar=False,
-        help="From a broker: mqtts://USER:PASSWORD@HOST/TOPIC",
+        help="Listen to a broker: mqtts://USER:PASSWORD@HOST/TOPIC",
     ),
 ]
 Messages = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE|FOLDER|-", help="From lines of JSON, as the file messenger writes them."
+        metavar="FILE|FOLDER|-", help="Read lines of JSON, as the file messenger writes them."
     ),
 ]
 Seconds = Annotated[
     float,
-    typer.Option(min=1, max=86_400, metavar="N", help="How long to listen to the broker."),
+    typer.Option(min=1, max=86_400, metavar="N", help="Seconds to listen to the broker."),
 ]
 WIDE = 200
-"""Columns of a terminal on which one table holds everything; on a narrower one there are more."""
+"""Width in characters that fits everything into one table; narrower terminals get several."""
 SENSOR = {"sensor": "sensor"}
 STATE = {"state": "state", "heartbeat": "seen"}
 RUNS = {"version": "version", "program": "program", "configuration": "settings"}
@@ -89,9 +89,9 @@ def status(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how each sensor is: the silent first, then the worst.
+    """Show the state of each sensor: silent ones first, then the worst.
 
-    Exit code 3: one is silent or unwell, or there is none.
+    Exit code 3: a sensor is silent or unwell, or there are no sensors.
     """
     now = data.utc_now()
     limit = None if silent_after is None else timedelta(hours=silent_after)
@@ -121,10 +121,10 @@ def diff(
     seconds: Seconds = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show which sensors run which settings, and in which sections these differ.
+    """Show which sensors run which settings, and the sections in which they differ.
 
-    What differs is told against the largest group of the program; from a hub with the
-    values. Secrets, and where files are, are not compared.
+    Differences are relative to the largest group with the same program; from a hub, with
+    their values. Secrets and paths are not compared.
     """
     groups = groups_of(_rows_of(Fleet(data.utc_now()), hub, mqtt, messages, seconds))
     is_hub = hub is not None and messages is None and mqtt is None
@@ -161,12 +161,12 @@ def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
 def _rows_of(
     fleet: Fleet, hub: str | None, mqtt: str | None, messages: str | None, seconds: float
 ) -> list[Row]:
-    """Return the rows of the source that is given; the hub last, as a variable may name it."""
+    """Return the rows of the given source; the hub last, as a variable may name it."""
     if messages is not None:
         from acoupi.fleet.reading import put_files
 
         if bad := put_files(fleet, messages):
-            warn(f"lines that are no messages were left out: {bad}.")
+            warn(f"lines that are not messages were skipped: {bad}.")
     elif mqtt is not None:
         from acoupi.components.messengers.mqtt_collecting import collect
         from acoupi.fleet.reading import put_published
@@ -185,7 +185,7 @@ def _rows_of(
     else:
         raise ParameterError(
             "--hub",
-            "nothing says where the messages of the sensors are.",
+            "it is not clear where to read the sensors' messages.",
             "acoupi fleet status --hub URL   (or --mqtt URL, or --messages FILE)",
             why="they are in the database of a hub, at an MQTT broker, or in files.",
         )
@@ -195,7 +195,7 @@ def _rows_of(
 def _nothing(mqtt: str | None, messages: str | None) -> str:
     if messages is None and mqtt is not None:
         return (
-            "Nothing was published in that time. Is the topic right, and may this user read it? "
+            "Nothing was published in that time. Check the topic, and that this user may read it. "
             "To listen longer: --seconds 3600"
         )
     return "No sensor has sent a heartbeat."

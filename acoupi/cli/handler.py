@@ -40,7 +40,7 @@ def show_error(error: AcoupiError) -> None:
 
 
 class AcoupiGroup(TyperGroup):
-    """The group of all commands: turns whatever is raised into lines and an exit code."""
+    """The group of all commands: turns any exception into lines and an exit code."""
 
     debug = False
     """Whether to show tracebacks; the option ``--debug`` sets it."""
@@ -51,7 +51,7 @@ class AcoupiGroup(TyperGroup):
             self.commands = LazyCommands()
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands, importing none of them."""
+        """Write the list of commands without importing them."""
         if not isinstance(self.commands, LazyCommands):
             super().format_commands(ctx, formatter)
             return
@@ -74,7 +74,7 @@ class AcoupiGroup(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command and end the process, as typer does, with our exit codes."""
+        """Run a command and end the process, like typer, but with acoupi's exit codes."""
         run = partial(
             super().main, args, prog_name, complete_var, False, windows_expand_args, **extra
         )
@@ -109,7 +109,7 @@ class AcoupiGroup(TyperGroup):
         return 1
 
     def _path(self, words: Sequence[str]) -> str:
-        """Return the command that these words name, groups before it."""
+        """Return the command that these words name, with its groups."""
         path, below = ["acoupi"], self.commands
         for word in words:
             if word in below:
@@ -119,7 +119,7 @@ class AcoupiGroup(TyperGroup):
 
 
 def _usage(error: TyperException, path: str) -> int:
-    """Report what is wrong with the command line itself."""
+    """Report an error in the command line itself."""
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return USAGE
@@ -132,7 +132,7 @@ def _usage(error: TyperException, path: str) -> int:
 
 
 def _aborted(error: typer.Abort) -> int:
-    """Tell an interrupt from an input that ended."""
+    """Distinguish an interrupt from the end of the input."""
     cause = error.__cause__ or error.__context__
     if isinstance(cause, EOFError):
         why = "the input ended before the last question."

@@ -51,16 +51,16 @@ MOST_FIT = 5
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 By = Annotated[str, typer.Option(metavar="WHAT", help="night, day, hour, species or deployment.")]
-OF_ID = "Its id, or a unique beginning of it."
+OF_ID = "Its id, or the first characters of it if they are unique."
 DetectionId = Annotated[
     str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.detections)
 ]
 RecordingId = Annotated[
     str, typer.Argument(metavar="ID", help=OF_ID, autocompletion=home.complete.recordings)
 ]
-Limit = Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")]
+Limit = Annotated[int, typer.Option(min=1, metavar="N", help="The most to show.")]
 After = Annotated[
-    str | None, typer.Option(metavar="ID", help="Continue after this one, the last of a page.")
+    str | None, typer.Option(metavar="ID", help="Continue after this id, the last of a page.")
 ]
 
 
@@ -70,24 +70,27 @@ class Chosen:
 
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help='From then on: "2024-06-01 21:30", yesterday.'),
+        typer.Option(
+            "--from", metavar="TIME", help='From this time: "2024-06-01 21:30", yesterday.'
+        ),
     ] = None
     until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Up to then, or the end of this day.")
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Up to this time, or end of this day."),
     ] = None
     deployment: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME_OR_ID",
-            help="Of this deployment.",
+            help="Only this deployment.",
             autocompletion=home.complete.deployments,
         ),
     ] = None
-    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this model.")] = None
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this model.")] = None
     species: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="With this species (or other tag).")
+        list[str] | None, typer.Option(metavar="NAME", help="Only this species (or other tag).")
     ] = None
-    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this tag.")] = (
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only this tag.")] = (
         None
     )
     min_score: Annotated[
@@ -96,7 +99,7 @@ class Chosen:
     state: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STATE", help="Of the recording: captured, kept, clipped, deleted, lost."
+            metavar="STATE", help="Its recording: captured, kept, clipped, deleted or lost."
         ),
     ] = None
     verdict: Annotated[
@@ -104,7 +107,7 @@ class Chosen:
         typer.Option(metavar="VERDICT", help="right, wrong, other, unsure, or none."),
     ] = None
     sample: Annotated[
-        bool | None, typer.Option("--sample", help="In the sample that is kept for review.")
+        bool | None, typer.Option("--sample", help="Only the sample that is kept for review.")
     ] = None
 
 
@@ -118,7 +121,7 @@ class Heard:
     reader: "StatementReader | RemoteReader"
     zone: datetime.tzinfo
     sensor: "Settings | None"
-    """The home of the sensor; None: there are many, of a hub."""
+    """The home of the sensor; None for a hub, which has many sensors."""
 
     @property
     def settings(self) -> "Settings":
@@ -127,32 +130,32 @@ class Heard:
         Raises
         ------
         ConfigurationError
-            If there are many, of a hub.
+            If this reads a hub.
         """
         if self.sensor is None:
             raise ConfigurationError(
                 "this can be done on one sensor only.",
                 "the same without --hub, on the sensor; for review and sound, with --hub https://HOST",
-                why="a database only tells what sensors reported.",
+                why="a hub's database has only what sensors reported.",
             )
         return self.sensor
 
     @property
     def remote(self) -> "RemoteReader | None":
-        """A hub over HTTP, which has sound and takes verdicts; None: it is none."""
+        """A hub over HTTP, which has sound and accepts verdicts; None otherwise."""
         from acoupi.components.stores.reader import StatementReader
 
         return None if isinstance(self.reader, StatementReader) else self.reader
 
     def with_file(self, row: "RecordingRow") -> "RecordingRow":
-        """Return a recording whose file is on this machine; from a hub, it is fetched.
+        """Return a recording whose file is on this machine; a hub's is fetched first.
 
         Raises
         ------
         RecordingFileError
             If the hub does not have its sound.
         ConfigurationError
-            If there is nothing but the database of a hub.
+            If only the database of a hub is read.
         """
         if self.remote is not None:
             return self.remote.with_sound(row)
@@ -165,20 +168,20 @@ class Heard:
 
     @property
     def title(self) -> str:
-        """What stands above a table with times."""
+        """The title of a table with times."""
         return f"Times in {self.zone_name}"
 
     @property
     def zone_name(self) -> str:
-        """What to call the zone in a heading."""
+        """The zone as a heading names it."""
         return getattr(self.zone, "key", None) or str(self.zone)
 
 
 @contextmanager
 def opened(hub: str | None = None, token_file: Path | None = None) -> Iterator[Heard]:
-    """Open the stores of the sensor; nothing is changed, and the sensor is not disturbed.
+    """Open the stores of the sensor for reading; the sensor is not disturbed.
 
-    With an address: those of a hub.
+    With an address, those of a hub.
     """
     if hub is not None:
         with hub_reader(hub, token_file) as reader:
@@ -221,21 +224,21 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-# One of them
+# One recording or detection
 
 
 def short(id_: UUID) -> str:
-    """Return the beginning of an id that tables show."""
+    """Return the start of an id, as tables show it."""
     return str(id_)[:SHORTEST_ID]
 
 
 def the_only(what: str, text: str, find: Callable[[str, int], list[UUID]]) -> UUID:
-    """Return the id that begins so.
+    """Return the id that starts with this text.
 
     Raises
     ------
     ParameterError
-        If none or several do.
+        If no id does, or several.
     """
     found = find(text, MOST_FIT + 1)
     if len(found) == 1:
@@ -245,14 +248,14 @@ def the_only(what: str, text: str, find: Callable[[str, int], list[UUID]]) -> UU
             text,
             f'there is no {what} "{text}".',
             f"acoupi {what}s list",
-            why=f"no {what} of this sensor has an id that begins so.",
+            why=f"no {what} of this sensor has an id that starts with this.",
         )
     some = ", ".join(map(str, sorted(found)[:MOST_FIT])) + (", …" if len(found) > MOST_FIT else "")
     raise ParameterError(
         text,
         f'"{text}" fits more than one {what}.',
         f"acoupi {what}s show {min(found)}",
-        why=f"it is the beginning of {some}.",
+        why=f"the ids {some} start with it.",
     )
 
 
@@ -267,18 +270,18 @@ def file_of(row: "RecordingRow") -> Path:
     if row.path is not None:
         return row.path
     reasons = {
-        "clipped": "it was analysed and given up, but for what its clips hold",
-        "deleted": "it was analysed and then deleted, as the saving filters asked, or for room",
+        "clipped": "it was given up after its analysis; clips of it are kept",
+        "deleted": "it was deleted after its analysis, by the saving filters or for lack of room",
         "lost": "it disappeared; acoupi did not delete it",
     }
     raise AcoupiError(
         f"the recording {row.id} has no file any more.",
         "acoupi recordings list --state kept",
-        why=f"{reasons.get(row.state.value, 'there never was one')}. What is known of it stays.",
+        why=f"{reasons.get(row.state.value, 'there never was one')}. Its data are kept.",
     )
 
 
-# What is printed
+# Output
 
 
 def print_rows(flat: Iterable[Mapping[str, Any]], *, as_csv: bool) -> None:
@@ -290,7 +293,7 @@ def print_rows(flat: Iterable[Mapping[str, Any]], *, as_csv: bool) -> None:
 
 
 def written_csv(flat: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows as comma-separated values with a head."""
+    """Print rows as comma-separated values with a header."""
     from acoupi.exports.flat import CsvWriter
 
     writer = CsvWriter(sys.stdout)

@@ -33,7 +33,7 @@ app = group("detections")
 
 COLUMNS = {"time": "time", "species": "species", "score": "score", "band": "kHz", "id": "id"}
 COLUMNS_OF_SITES = {**COLUMNS, "band": "site"}
-"""Where there are several sites: a row has 80 characters."""
+"""Columns where there are several sites: a row has 80 characters."""
 MARKS = {"right": " ✓", "wrong": " ✗", "other": " ≠", "unsure": " ?"}
 
 
@@ -78,7 +78,7 @@ def _row(row: "DetectionRow", heard: Heard, *, has_sites: bool) -> dict[str, Any
 
 @app.command(epilog=example("acoupi detections show 3f2a91c0"))
 def show(id_: DetectionId, as_json: AsJson = False) -> None:
-    """Show everything that is known of a detection: how it was found, and what was sent."""
+    """Show everything about a detection: how it was found, and what was sent."""
     from acoupi.exports.flat import flat_detection
 
     with opened() as heard:
@@ -93,7 +93,7 @@ def show(id_: DetectionId, as_json: AsJson = False) -> None:
         print_table(
             messages, {"message_id": "message", "messenger": "messenger", "state": "delivery",
                        "attempts": "attempts", "last_error": "last answer"},
-            empty="No message was made of it.",
+            empty="No message was made from it.",
         )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def count(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Count detections; a night is from noon to noon, called by the date of its evening."""
+    """Count detections; a night is from noon to noon, named by the date of its evening."""
     form = "json" if as_json else "csv" if as_csv else "table"
     counting.count("detections", by, heard, filters, form)
 
@@ -187,7 +187,7 @@ def picture(id_: DetectionId, output: listening.Output) -> None:
 @app.command(epilog=example("acoupi detections copy 3f2a91c0 for-ana"))
 @filtered
 def copy(heard: Heard, filters: "Filters", words: listening.IdsAndFolder) -> None:
-    """Copy the recordings of detections, of these ids or as chosen, each with a .json file."""
+    """Copy the recordings of detections, by id or by filters, each with a .json file."""
     ids, folder = listening.parted(words)
     named = [_the(heard, one).recording for one in ids]
     listening.copy(heard, _once(named) if ids else _of(heard, filters), folder, named=bool(ids))

@@ -1,4 +1,4 @@
-"""``acoupi recordings``: what was recorded, with and without detections."""
+"""``acoupi recordings``: recordings, with and without detections."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +91,7 @@ def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
 
 @app.command(epilog=example("acoupi recordings show 7c10e4d2"))
 def show(id_: RecordingId, as_json: AsJson = False) -> None:
-    """Show everything that is known of a recording: its capture, analyses and detections."""
+    """Show everything about a recording: its capture, analyses and detections."""
     from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 
     with opened() as heard:
@@ -124,7 +124,7 @@ def show(id_: RecordingId, as_json: AsJson = False) -> None:
 
 
 def _given_up(row: "RecordingRow", heard: Heard) -> dict[str, str] | None:
-    """Return why and when the file of a recording was given up for room; None if it was not."""
+    """Return why and when a recording's file was deleted for room; None if it was not."""
     from acoupi.components.stores import SqliteStore
     from acoupi.components.stores.database import stores_that_only_read
     from acoupi.system.reading import store_file
@@ -142,11 +142,9 @@ def _given_up(row: "RecordingRow", heard: Heard) -> dict[str, str] | None:
 @app.command(epilog=example("acoupi recordings protect 7c10e4d2"))
 def protect(
     ids: Ids,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Let them go like others when the disk fills.")
-    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="No longer protect them.")] = False,
 ) -> None:
-    """Keep the files of recordings, whatever room is lacking (see acoupi disk)."""
+    """Keep the files of recordings even when the disk fills (see acoupi disk)."""
     from acoupi.system.reading import store_of
 
     with opened() as heard:
@@ -160,7 +158,7 @@ def protect(
 
 
 def _told(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
-    expansion = f", played {row.time_expansion:g} times slower by its file"
+    expansion = f", time-expanded {row.time_expansion:g} times in its file"
     return {
         "recording": str(row.id),
         "time": f"{heard.shown(row.started_on)} ({heard.zone_name})",
@@ -211,7 +209,7 @@ def count(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Count recordings; a night is from noon to noon, called by the date of its evening."""
+    """Count recordings; a night is from noon to noon, named by the date of its evening."""
     form = "json" if as_json else "csv" if as_csv else "table"
     counting.count("recordings", by, heard, filters, form)
 
@@ -228,7 +226,7 @@ def play(id_: RecordingId, slow: listening.Slow = 1) -> None:
 def picture(id_: RecordingId, output: listening.Output) -> None:
     """Draw a recording (its first minute) as a spectrogram, with a box for each detection.
 
-    Of one that was given up, draw the first of its clips.
+    If the recording was given up, the first of its clips is drawn.
     """
     with opened() as heard:
         whole = _the(heard, id_)
@@ -236,13 +234,13 @@ def picture(id_: RecordingId, output: listening.Output) -> None:
         found = [one.in_clip(whole.clips[0], row) for one in found] if whole.clips else found
         listening.draw(heard, row, found, (0, row.duration_s), output)
         if len(whole.clips) > 1:
-            say(f"It is the first of {len(whole.clips)} clips: acoupi detections picture ID")
+            say(f"The first of {len(whole.clips)} clips; for others: acoupi detections picture ID")
 
 
 @app.command(epilog=example("acoupi recordings copy --from yesterday --min-score 0.9 for-ana"))
 @filtered
 def copy(heard: Heard, filters: "Filters", words: listening.IdsAndFolder) -> None:
-    """Copy recordings, of these ids or as chosen, each with a .json file of what is known."""
+    """Copy recordings, by id or by filters, each with a .json file of its data."""
     ids, folder = listening.parted(words)
     rows = [_the(heard, one) for one in ids] if ids else heard.reader.recordings(filters)
     listening.copy(heard, rows, folder, named=bool(ids))

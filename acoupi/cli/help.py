@@ -21,7 +21,7 @@ _LINK = re.compile(r"!?\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 def complete_topics() -> list[str]:
-    """Return what may be read."""
+    """Return the pages."""
     from acoupi.web.help_pages import topics
 
     return list(topics())
@@ -34,7 +34,7 @@ def help(  # noqa: A001 - the name of the command
         str | None,
         typer.Argument(
             metavar="[TOPIC]",
-            help="A page, such as settings, or a command; the list of pages if not given.",
+            help="A page, such as settings, or a command; by default, the list of pages.",
             autocompletion=complete_topics,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def _page_of(topic: str, titles: dict[str, str]) -> str | None:
 
 
 def _unknown(topic: str, titles: dict[str, str]) -> ParameterError:
-    """Say which topics are spelt like it, or else which pages hold the word."""
+    """Return an error that names similar topics, or else pages with the word."""
     from difflib import get_close_matches
 
     words = {name.rpartition("/")[2]: name for name in titles} | dict.fromkeys(COMMANDS, "")
@@ -93,13 +93,13 @@ def _unknown(topic: str, titles: dict[str, str]) -> ParameterError:
     if not near and (near := _pages_with(topic.lower(), titles)[:NEAR]):
         why = f"the word is on the pages {', '.join(near)}."
     if not near:
-        why = "no page and no command is called so, and the word is on no page."
+        why = "no page or command has this name, and no page has the word."
     better = f"acoupi help {near[0]}" if near else "acoupi help"
     return ParameterError(topic, f'there is no help about "{topic}".', better, why=why)
 
 
 def _pages_with(word: str, titles: dict[str, str]) -> list[str]:
-    """Return the pages that hold a word, those with most of it first; tables of all come last."""
+    """Return the pages with a word, most frequent first; reference tables come last."""
     from acoupi.web.help_pages import page_text
 
     counts = {name: (page_text(name) or "").lower().count(word) for name in titles}

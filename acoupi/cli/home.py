@@ -17,12 +17,12 @@ __all__ = ["complete", "load", "sensor", "settings"]
 
 
 def settings() -> "Settings":
-    """Return where everything of the sensor is.
+    """Return the settings of the home: where all files of the sensor are.
 
     Raises
     ------
     ConfigurationError
-        If an ``ACOUPI_`` variable has a value that it cannot have.
+        If an ``ACOUPI_`` variable has a value that is not allowed.
     """
     from acoupi.stack.settings import Settings
 
@@ -43,12 +43,12 @@ def sensor() -> "Sensor":
 
 
 def load(found: "Sensor", *, only_reads: bool = False) -> "AcoupiProgram[Any]":
-    """Return the program of the home, built on the microphone that its services have.
+    """Return the program of the home, with the microphone that its services use.
 
     Parameters
     ----------
     only_reads
-        Whether its stores create and change nothing.
+        Whether its stores are opened for reading only.
     """
     from contextlib import nullcontext
 
@@ -65,11 +65,11 @@ def load(found: "Sensor", *, only_reads: bool = False) -> "AcoupiProgram[Any]":
 
 
 MOST_IDS = 50
-"""How many ids a shell is offered."""
+"""The most ids that shell completion offers."""
 
 
 def _known(ask: "Callable[[SqliteReader], Iterable[object]]") -> list[str]:
-    """Return what the stores of the sensor know; nothing if they cannot be read."""
+    """Return data from the sensor's stores; nothing if they cannot be read."""
     from contextlib import closing
 
     from acoupi.system.reading import reader_of
@@ -82,7 +82,7 @@ def _known(ask: "Callable[[SqliteReader], Iterable[object]]") -> list[str]:
 
 
 class complete:
-    """Words that a shell may complete to; none where anything is wrong."""
+    """Words for shell completion; none if anything goes wrong."""
 
     @staticmethod
     def programs(incomplete: str) -> list[str]:
@@ -112,7 +112,7 @@ class complete:
 
     @staticmethod
     def fields_of(program: str | None, incomplete: str) -> list[str]:
-        """Return the settings of a program; None: of the one that is set up."""
+        """Return the settings of a program; None: the one that is set up."""
         from acoupi.config.sensor import setting_trees
         from acoupi.stack.loading import load_program_class
 

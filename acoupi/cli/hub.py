@@ -1,4 +1,4 @@
-"""``acoupi hub``: what many sensors report to."""
+"""``acoupi hub``: the place that many sensors report to."""
 
 import dataclasses
 from pathlib import Path
@@ -47,7 +47,7 @@ def import_(
     sensor: Annotated[str, typer.Option(metavar="NAME", help="What the hub calls the sensor.")],
     database: Database,
 ) -> None:
-    """Take in all that a sensor heard, from its card; again only adds what is new."""
+    """Import all that a sensor heard from its card; importing again only adds what is new."""
     from acoupi.components.stores.reporting import reports_of
 
     file = _store_in(source)
@@ -91,8 +91,8 @@ def sensors(database: Database, as_json: AsJson = False) -> None:
         found, strangers = get_sensors(hub), get_strangers(hub)
     for one in strangers:
         warn(
-            f'{one.messages} messages of "{one.name}" on {one.topic} were not stored, as no '
-            "sensor is called that: acoupi hub add-sensor NAME"
+            f'{one.messages} messages from "{one.name}" on {one.topic} were not stored, because no '
+            "sensor has that name: acoupi hub add-sensor NAME"
         )
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
@@ -102,12 +102,12 @@ def sensors(database: Database, as_json: AsJson = False) -> None:
             | {"reported_on": None if one.reported_on is None else shown_time(one.reported_on)}
             for one in found
         ]
-        print_table(rows, COLUMNS, empty="No sensor yet: acoupi hub add-sensor NAME")
+        print_table(rows, COLUMNS, empty="No sensors yet: acoupi hub add-sensor NAME")
 
 
 @app.command("add-sensor", epilog=example("acoupi hub add-sensor oak-1"))
 def add_sensor_(name: Name, database: Database) -> None:
-    """Let a sensor report, and print its token, once; one that it had is no longer valid."""
+    """Let a sensor report, and print its token once; an earlier token becomes invalid."""
     with opened_database(database) as hub:
         from acoupi.hub.sensors import add_sensor, make_token
 
@@ -117,12 +117,12 @@ def add_sensor_(name: Name, database: Database) -> None:
 
 @app.command("withdraw", epilog=example("acoupi hub withdraw oak-1"))
 def withdraw(name: Name, database: Database) -> None:
-    """Let a sensor report no longer; all that it reported stays."""
+    """Stop accepting a sensor's reports; all that it reported is kept."""
     with opened_database(database) as hub:
         from acoupi.hub.sensors import withdraw_token
 
         withdraw_token(hub, name)
-    done(f"{name} may not report any more. To let it again: acoupi hub add-sensor {name}")
+    done(f"{name} may no longer report. To allow it again: acoupi hub add-sensor {name}")
 
 
 @app.command("serve", epilog=example("acoupi hub serve --port 8090"))
@@ -130,19 +130,19 @@ def serve(
     database: Database,
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
+        typer.Option(metavar="ADDRESS", help="Address to listen on; 127.0.0.1: this machine only."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8090,
     audio: Audio = None,
     tls_certificate: Certificate = None,
     tls_key: Key = None,
 ) -> None:
-    """Take in what sensors report over HTTP, until Ctrl-C.
+    """Accept the reports of sensors over HTTP, until Ctrl-C.
 
-    Sound is taken in where --audio says where to keep it.
+    Sound is accepted if --audio names a place to keep it.
 
-    On a network give it a certificate, or put a server that speaks TLS (nginx,
-    Caddy) in front of it. acoupi hub up runs all that a hub needs.
+    On a network, give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub up runs everything that a hub needs.
     """
     with opened_database(database) as hub:
         from acoupi.hub.audio_store import open_store
@@ -152,5 +152,5 @@ def serve(
         store = None if audio is None else open_store(audio)
         require_free(host, port)
         scheme = "https" if tls_certificate else "http"
-        say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C ends it).")
+        say(f"Sensors can report to {scheme}://{host}:{port} (Ctrl-C to stop).")
         serve_ingest(Hub(hub, store), host, port, certificate=tls_certificate, key=tls_key)

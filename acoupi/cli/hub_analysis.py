@@ -1,4 +1,4 @@
-"""``acoupi hub dispatch``, ``work``, ``workers`` and theirs: analysis where the power is."""
+"""``acoupi hub dispatch``, ``work``, ``workers`` and others: analysis away from the sensors."""
 
 import dataclasses
 import logging
@@ -26,7 +26,7 @@ Broker = Annotated[
     typer.Option(
         metavar="URL",
         envvar="ACOUPI_HUB_BROKER",
-        help="Of redis or RabbitMQ: redis://:PASSWORD@HOST, amqp://USER:PASSWORD@HOST.",
+        help="Broker, redis or RabbitMQ: redis://:PASSWORD@HOST, amqp://USER:PASSWORD@HOST.",
     ),
 ]
 WORKERS = {
@@ -51,12 +51,12 @@ def add_worker(
         typer.Option(
             metavar="URL",
             envvar="ACOUPI_HUB_BROKER_ADDRESS",
-            help="Where the worker finds the broker, such as rediss://hub.example.org:6380; a "
-            "login in it is left out.",
+            help="Where the worker finds the broker, such as rediss://hub.example.org:6380, "
+            "without a login.",
         ),
     ],
 ) -> None:
-    """Let a worker analyse, and print its token, once; an earlier one is not valid now."""
+    """Let a worker analyse, and print its token once; an earlier token becomes invalid."""
     with opened_database(database) as hub:
         from acoupi.hub.workers import add_worker as add
         from acoupi.stack.loading import available_programs
@@ -67,17 +67,17 @@ def add_worker(
 
 @app.command("withdraw-worker", epilog=example("acoupi hub withdraw-worker shed"))
 def withdraw_worker(name: Name, database: Database) -> None:
-    """Let a worker work no longer; what it has in hand goes to others."""
+    """Stop giving work to a worker; its unfinished recordings go to others."""
     with opened_database(database) as hub:
         from acoupi.hub.workers import withdraw_worker as withdraw
 
         withdraw(hub, name)
-    done(f"{name} may not work any more; acoupi hub dispatch removes its user at the broker.")
+    done(f"{name} may no longer work; acoupi hub dispatch removes its user at the broker.")
 
 
 @app.command("workers", epilog=example("acoupi hub workers"))
 def workers(database: Database, as_json: AsJson = False) -> None:
-    """List the workers, and how far each program is with what waits for it."""
+    """List the workers, and the progress of each program with its waiting recordings."""
     with opened_database(database) as hub:
         from acoupi.hub.workers import get_work, get_workers
 
@@ -88,13 +88,13 @@ def workers(database: Database, as_json: AsJson = False) -> None:
         print_json({"workers": known, "programs": every})
         return
     rows = [one | {"seen_on": one["seen_on"] and shown_time(one["seen_on"])} for one in known]
-    print_table(rows, WORKERS, empty="No worker yet: acoupi hub add-worker NAME --program P")
+    print_table(rows, WORKERS, empty="No workers yet: acoupi hub add-worker NAME --program P")
     if work:
         say("")
         print_table([dataclasses.asdict(one) for one in work], WORK, empty="")
     for one in work:
         if one.last_failure:
-            say(f"The last that failed of {one.program}: {one.last_failure}")
+            say(f"The latest failure of {one.program}: {one.last_failure}")
         if one.has_nobody:
             say(
                 f"No worker with {one.program} is at work: start one (acoupi hub work), or "
@@ -111,14 +111,14 @@ def dispatch(
         typer.Option(
             metavar="URL",
             envvar="ACOUPI_HUB_BROKER_MANAGEMENT",
-            help="Of RabbitMQ's management; by default port 15672 of the broker, 15671 with TLS.",
+            help="RabbitMQ's management; by default port 15672 of the broker, or 15671 with TLS.",
         ),
     ] = None,
 ) -> None:
-    """Give recordings that wait to the broker, and take back what got lost, until Ctrl-C.
+    """Send waiting recordings to the broker, and again if they get lost, until Ctrl-C.
 
     It also makes and removes the users of workers at the broker, so the login in --broker must
-    be one that may administer it.
+    be allowed to administer it.
     """
     with opened_database(database) as hub:
         from acoupi.hub.broker import HubBroker
@@ -129,7 +129,7 @@ def dispatch(
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: stopped.set())
         dispatcher = Dispatcher(hub, HubBroker(broker, management))
-        say("Recordings are given to workers (Ctrl-C ends it).")
+        say("Recordings are being sent to workers (Ctrl-C to stop).")
         dispatch(dispatcher, stopped)
 
 
@@ -137,14 +137,14 @@ def dispatch(
 def work(
     hub: Annotated[
         str,
-        typer.Option(metavar="URL", envvar="ACOUPI_HUB_URL", help="Of the hub: https://HOST"),
+        typer.Option(metavar="URL", envvar="ACOUPI_HUB_URL", help="The hub: https://HOST"),
     ],
     token: Annotated[
         str,
         typer.Option(
             metavar="T",
             envvar="ACOUPI_HUB_WORKER_TOKEN",
-            help="What acoupi hub add-worker printed.",
+            help="The token that acoupi hub add-worker printed.",
         ),
     ],
     program: Annotated[
@@ -152,7 +152,7 @@ def work(
         typer.Option(
             metavar="P",
             envvar="ACOUPI_HUB_PROGRAM",
-            help="Refuse a token that is for another program.",
+            help="Refuse a token for any other program.",
         ),
     ] = None,
     ca: Annotated[
@@ -162,14 +162,14 @@ def work(
             envvar="ACOUPI_HUB_CA",
             exists=True,
             dir_okay=False,
-            help="Certificates to trust the hub and its broker by; by default, this machine's.",
+            help="Certificates to trust for the hub and its broker; by default, this machine's.",
         ),
     ] = None,
     files: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Settings of sensors may name files in it, such as weights; may be repeated.",
+            help="Folder of files that settings may name, such as weights. Repeatable.",
         ),
     ] = None,
     lease: Annotated[
@@ -178,14 +178,14 @@ def work(
             min=5,
             max=3600,
             metavar="SECONDS",
-            help="Silence after which its recording is given to another worker.",
+            help="Seconds of silence after which its recording goes to another worker.",
         ),
     ] = 120,
 ) -> None:
-    """Analyse what the sensors of a hub recorded, until Ctrl-C; on any machine.
+    """Analyse recordings of a hub's sensors, on any machine, until Ctrl-C.
 
-    The program must be installed here. Nothing but the hub and its broker is reached, and what
-    the broker is, the hub says.
+    The program must be installed here. Only the hub and its broker are contacted; the hub tells
+    the worker where the broker is.
     """
     from pydantic import SecretStr
 

@@ -1,4 +1,4 @@
-"""``acoupi hub analyse``: recordings of others, analysed on a hub."""
+"""``acoupi hub analyse``: recordings made by other recorders, analysed on a hub."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ __all__ = ["app"]
 app = single()
 
 SAID_EVERY = 5.0
-"""Seconds between two words on how far it is."""
+"""Seconds between two lines on progress."""
 EXAMPLE = 'acoupi hub analyse /media/card --program sounds --deployment "Old oak"'
 
 
@@ -37,31 +37,31 @@ def analyse(
     place: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER|s3://BUCKET/PREFIX", help="Where the recordings are, and stay."
+            metavar="FOLDER|s3://BUCKET/PREFIX", help="Where the recordings are; they stay there."
         ),
     ],
     program: Annotated[
         str,
         typer.Option(
             metavar="P",
-            help="The program whose model analyses them. Its settings are options, as of setup.",
+            help="The program whose model analyses them. Its settings are options, as in setup.",
         ),
     ],
     deployment: Annotated[
-        str, typer.Option(metavar="NAME", help="Where and when they were recorded, in words.")
+        str, typer.Option(metavar="NAME", help="A name for where and when they were recorded.")
     ],
     database: Database,
     sensor: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What the hub calls the recorder; by default, as the deployment.",
+            help="Name of the recorder at the hub; by default, that of the deployment.",
         ),
     ] = None,
     latitude: Annotated[
         float | None,
         typer.Option(
-            min=-90, max=90, metavar="DEG", help="Degrees north; by default, as a file says."
+            min=-90, max=90, metavar="DEG", help="Degrees north; by default, from the files."
         ),
     ] = None,
     longitude: Annotated[
@@ -71,14 +71,16 @@ def analyse(
         str,
         typer.Option(
             metavar="ZONE",
-            help="Of times that name none: Europe/London, or +01:00 if the recorder knew no "
+            help="Zone of times without one: Europe/London, or +01:00 if the recorder had no "
             "summer time.",
         ),
     ] = "UTC",
     piece: Annotated[
         float,
         typer.Option(
-            min=1, metavar="SECONDS", help="Longer files are cut into equal pieces, in place."
+            min=1,
+            metavar="SECONDS",
+            help="Longer files are analysed in equal pieces; they stay whole.",
         ),
     ] = 60,
     workers: Annotated[
@@ -86,28 +88,31 @@ def analyse(
         typer.Option(
             min=0,
             metavar="N",
-            help="Analyse in N processes of this machine; 0: leave it to the workers of the hub.",
+            help="Analyse in N processes on this machine; 0: leave it to the hub's workers.",
         ),
     ] = 0,
     files: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --workers: settings may name files in it, such as weights. Repeatable.",
+            help="With --workers: folder of files that settings may name. Repeatable.",
         ),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until all is analysed.")
     ] = True,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Analyse again what failed in earlier runs.")
+        bool,
+        typer.Option(
+            "--retry-failed", help="Analyse again recordings that failed in earlier runs."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Analyse the recordings of other recorders: AudioMoth, Song Meter, Bugg and more.
 
-    Times come from GUANO, wamd, AudioMoth's comment, or the file's name. Begun again, it goes
-    on where it was. Exit code 3: files are listed that were not analysed.
+    Times come from GUANO, wamd, AudioMoth's comment, or the file's name. A second run continues
+    where the first stopped. Exit code 3: some files were not analysed; they are listed.
     """
     if (latitude is None) != (longitude is None):
         raise ParameterError(
@@ -142,7 +147,7 @@ def analyse(
 
 
 def _as_name(deployment: str) -> str:
-    """Return what the hub calls the recorder of a deployment.
+    """Return the hub's name for the recorder of a deployment.
 
     Examples
     --------
@@ -153,19 +158,19 @@ def _as_name(deployment: str) -> str:
 
 
 class _Watching:
-    """Says how far it is, now and then."""
+    """Prints the progress, now and then."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show, self._began, self._said_at = show, monotonic(), 0.0
         self._first: int | None = None
 
     def taking_in(self, found: "TakenIn") -> None:
-        """Say how many files were taken in, and how fast."""
+        """Report how many files were taken in, and how fast."""
         rate = found.files / (monotonic() - self._began)
         self._say(f"Taking in: {found.files:,} files, {rate:,.0f} a second")
 
     def analysing(self, now: "Done") -> None:
-        """Say how many recordings were analysed, how fast, and how long the others take."""
+        """Report how many recordings were analysed, how fast, and the time left."""
         over = now.done + now.failed
         if self._first is None:
             self._first, self._began = over, monotonic()
@@ -177,14 +182,14 @@ class _Watching:
         )
 
     def unavailable(self, error: HubUnavailableError) -> None:
-        """Say what does not answer."""
-        warn(f"{error.message} Nothing is lost: it is tried again.")
+        """Warn that something does not answer."""
+        warn(f"{error.message} Nothing is lost: acoupi will try again.")
 
     def without_workers(self, program: str) -> None:
-        """Say what would begin to analyse."""
+        """Warn that no worker analyses, and what to do."""
         warn(
             f"no worker has the program {program}: start one (acoupi help hub-analysis), "
-            "or begin again with --workers 2"
+            "or run this again with --workers 2"
         )
 
     def _say(self, text: str) -> None:
@@ -214,7 +219,7 @@ def _show(deployment: str, outcome: "Outcome") -> None:
     say(f"Sound files: {words or 'none'}.")
     if taken.others:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in taken.others.most_common(5))
-        say(f"Other files, left alone: {kinds}.")
+        say(f"Other files, not read: {kinds}.")
     for one in outcome.troubles:
         say(f"  {one.fate}: {one.key}: {one.why}")
     rows = [{"species": name or "-", "detections": f"{n:,}"} for name, n in outcome.species.items()]

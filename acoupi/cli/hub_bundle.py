@@ -1,4 +1,4 @@
-"""``acoupi hub setup|up|down|status|backup|restore``: what runs a hub, in containers."""
+"""``acoupi hub setup|up|down|status|backup|restore``: running a hub in containers."""
 
 import os
 import shlex
@@ -37,7 +37,7 @@ __all__ = ["app"]
 app = typer.Typer(rich_markup_mode=None)
 UNHEALTHY = 3
 OWN, NONE = "own", "none"
-"""What takes a choice back."""
+"""The value that withdraws a choice."""
 PAIR = ("certificate", "key")
 SERVICES = {"name": "service", "state": "state", "health": "health", "well": "well", "wanted": "of"}
 
@@ -46,24 +46,30 @@ SERVICES = {"name": "service", "state": "state", "health": "health", "well": "we
 def setup(
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of this machine, as sensors reach it; else its own."),
+        typer.Option(
+            metavar="NAME",
+            help="This machine's name or address for sensors; by default, its host name.",
+        ),
     ] = None,
     listen: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS[:PORT]",
-            help="Where sensors report to; 127.0.0.1:8090 at first, 0.0.0.0: every network.",
+            help="Address for reports; 127.0.0.1:8090 at first; 0.0.0.0: every network.",
         ),
     ] = None,
     worker: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PROGRAM[=N]", help="Analyse with a program here, N at a time. Repeatable."
+            metavar="PROGRAM[=N]",
+            help="Analyse with this program here, N recordings at a time. Repeatable.",
         ),
     ] = None,
     package: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="With a program, as for acoupi setup. Repeatable."),
+        typer.Option(
+            metavar="NAME", help="Package with a program, as for acoupi setup. Repeatable."
+        ),
     ] = None,
     audio: Annotated[
         str | None,
@@ -75,67 +81,69 @@ def setup(
         str | None,
         typer.Option(
             metavar="ADDRESS[:PORT]",
-            help="Where workers of other machines reach the broker; none: nowhere.",
+            help="Broker's address for workers on other machines; none: closed.",
         ),
     ] = None,
     listen_web: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS[:PORT]",
-            help="Where people see its pages, as 127.0.0.1:8091; none: nowhere.",
+            help="Address of its web pages, such as 127.0.0.1:8091; none: no pages.",
         ),
     ] = None,
     timezone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Of the times on its pages: Europe/London; else UTC."),
+        typer.Option(
+            metavar="ZONE", help="Time zone of its pages: Europe/London; by default, UTC."
+        ),
     ] = None,
     tls_certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of an authority that sensors know; own: its own."),
+        typer.Option(
+            metavar="FILE", help="Certificate from an authority that sensors trust; own: the hub's."
+        ),
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of that certificate.")
+        Path | None, typer.Option(metavar="FILE", help="Private key of that certificate.")
     ] = None,
     tls: Annotated[
         bool | None,
-        typer.Option("--tls/--no-tls", help="Without: behind a server that speaks TLS."),
+        typer.Option("--tls/--no-tls", help="--no-tls: behind a server that speaks TLS."),
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Of a PostgreSQL of your own; own: the hub's."),
+        typer.Option(metavar="URL", help="A PostgreSQL server of yours; own: the hub's."),
     ] = None,
     broker_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Of a redis or RabbitMQ of your own; own: the hub's."),
+        typer.Option(metavar="URL", help="A redis or RabbitMQ server of yours; own: the hub's."),
     ] = None,
     management_url: Annotated[
         str | None,
-        typer.Option(
-            metavar="URL", help="Of that RabbitMQ's management; own: its usual port there."
-        ),
+        typer.Option(metavar="URL", help="Management of that RabbitMQ; own: its usual port."),
     ] = None,
     subscribe: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Take in what sensors publish: mqtts://USER:PASSWORD@HOST/TOPIC; none: no more.",
+            help="Take in messages from MQTT: mqtts://USER:PASSWORD@HOST/TOPIC; none: stop.",
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="NAME", help="compose at first, or kubernetes.")
+        str | None, typer.Option(metavar="NAME", help="compose (the default) or kubernetes.")
     ] = None,
     keda: Annotated[
         bool | None,
         typer.Option("--keda/--no-keda", help="On Kubernetes, KEDA sets how many workers run."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over files that were edited by hand.")
+        bool, typer.Option("--force", help="Overwrite files that were edited by hand.")
     ] = False,
 ) -> None:
-    """Write what a hub needs into its folder: ~/.acoupi-hub, or ACOUPI_HUB_HOME.
+    """Write the files of a hub into its folder: ~/.acoupi-hub, or ACOUPI_HUB_HOME.
 
-    What is not given stays as it was chosen before. Passwords and the certificate
-    are made once. Nothing is started: acoupi hub up.
+    Options that are not given keep their earlier values. Passwords and the certificate are
+    made once. This starts nothing; to start the hub: acoupi hub up.
     """
     from acoupi.bundles.cluster import CHOICES
     from acoupi.hub.bundle.choices import BROKER_PORT, HTTP_PORT, WEB_PORT, Listening, hub_home
@@ -175,7 +183,7 @@ def setup(
     _say_where(home, choices)
     if before is not None and before != choices.audio:
         old, new = (one or str(home.path / "audio") for one in (before, choices.audio))
-        warn(f"sound that the hub has already stays in {old}: copy it to {new}, or it is missed.")
+        warn(f"the hub's sound so far is still in {old}: copy it to {new}, or it will be missing.")
     typer.echo("To start it: acoupi hub up")
 
 
@@ -200,7 +208,7 @@ def _set_up(
         option = "--" + "-".join(map(str, first["loc"])) if first["loc"] else "the options"
         raise ParameterError(
             option,
-            f"{option} cannot be that.",
+            f"the value of {option} is not valid.",
             "acoupi hub setup --help",
             why=f"{first['msg'].removeprefix('Value error, ')}.",
         ) from error
@@ -214,8 +222,8 @@ def _workers(words: list[str]) -> dict[str, int]:
             raise ParameterError(
                 word,
                 f'--worker cannot be "{word}".',
-                "--worker birdnet=2   (=0: none any more)",
-                why="it is the name of a program, and how many are to analyse with it.",
+                "--worker birdnet=2   (=0 removes it)",
+                why="it is the name of a program, and how many workers analyse with it.",
             )
         found[program] = int(number or 1)
     return found
@@ -288,15 +296,15 @@ def images() -> None:
 
 @app.command("down", epilog=example("acoupi hub down"))
 def down() -> None:
-    """Stop the hub; all that it has is kept. Sensors keep what they have to report."""
+    """Stop the hub; its data are kept. Sensors keep what they have to report."""
     with working("Stopping"):
         _hub().down()
-    done("The hub has stopped; all that it has is kept. To start it again: acoupi hub up")
+    done("The hub has stopped; all its data are kept. To start it again: acoupi hub up")
 
 
 @app.command("status", epilog=example("acoupi hub status --json"))
 def status(as_json: AsJson = False) -> None:
-    """Show its services, database, sensors, jobs and room. Exit code 3: something is wrong."""
+    """Show its services, database, sensors, jobs and free space. Exit code 3: a problem."""
     hub = _hub()
     services = hub.states()
     facts, problem = _facts(hub)
@@ -345,7 +353,7 @@ def _print_status(hub: "RunningHub", facts: "HubFacts | None", free: int) -> Non
 
 
 def _facts(hub: "RunningHub") -> "tuple[HubFacts | None, str | None]":
-    """Return what the database says, or why it says nothing."""
+    """Return what the database holds, or why it cannot be read."""
     try:
         from acoupi.hub.bundle.facts import hub_facts
         from acoupi.hub.database import HubDatabase
@@ -364,7 +372,9 @@ def _facts(hub: "RunningHub") -> "tuple[HubFacts | None, str | None]":
 
 @app.command("backup", epilog=example("acoupi hub backup /media/disk/hub.dump"))
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be made; it must not exist.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")
+    ],
 ) -> None:
     """Copy the database of the running hub into one file; not the sound, nor the secrets."""
     with working("Copying the database"):
@@ -372,28 +382,31 @@ def backup(
 
         size = back_up(_hub(), file.absolute())
     done(f"{file} holds the database, {size / 1e6:.1f} MB.")
-    typer.echo(f"To put it back: acoupi hub restore {shlex.quote(str(file))}")
+    typer.echo(f"To restore it: acoupi hub restore {shlex.quote(str(file))}")
 
 
 @app.command("restore", epilog=example("acoupi hub restore /media/disk/hub.dump"))
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="That acoupi hub backup made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file made by acoupi hub backup.")],
     replace: Annotated[
-        bool, typer.Option("--replace", help="In place of all that the hub has; else it is empty.")
+        bool,
+        typer.Option(
+            "--replace", help="Replace all that the hub has; without it, the hub must be empty."
+        ),
     ] = False,
 ) -> None:
-    """Put a copy of the database back into the running hub, which is stopped meanwhile.
+    """Restore the database of a running hub, which is stopped meanwhile.
 
-    The file is read to its end first; one that is damaged or of another version
-    changes nothing. Sound and secrets are not in it.
+    The file is read to its end first: a file that is damaged or of another version changes
+    nothing. Sound and secrets are not in it.
     """
     from acoupi.hub.bundle.copies import restore as put_back
 
     hub = _hub()
-    with working("Putting the copy back"):
+    with working("Restoring the database"):
         put_back(hub, file.absolute(), replace=replace)
         hub.wait()
-    done(f"The hub has what {file} holds, and works.")
+    done(f"The hub has the data of {file}, and works.")
 
 
 def _hub() -> "RunningHub":

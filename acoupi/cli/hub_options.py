@@ -19,12 +19,12 @@ __all__ = ["Audio", "Certificate", "Database", "Key", "opened_database", "requir
 
 
 def _database(context: typer.Context, url: str) -> str:
-    """Return the address that is given, else that of the hub on this machine.
+    """Return the given address, else that of the hub on this machine.
 
     Raises
     ------
     ConfigurationError
-        If there is no hub, or it uses a server that is elsewhere.
+        If there is no hub, or its database is on another server.
     """
     if url or context.resilient_parsing:
         return url
@@ -34,7 +34,7 @@ def _database(context: typer.Context, url: str) -> str:
     if home.is_set_up and home.read().has_own_database:
         return home.host_database
     raise ConfigurationError(
-        "it is not said which database the hub has.",
+        "it is not clear which database the hub has.",
         "--database postgresql://USER@HOST/NAME   (or the variable ACOUPI_HUB_DATABASE)",
         why=f'there is no hub with a database of its own in "{home.path}".',
     )
@@ -48,7 +48,7 @@ Database = Annotated[
         show_default=False,
         metavar="URL",
         envvar="ACOUPI_HUB_DATABASE",
-        help="postgresql://USER:PASSWORD@HOST/NAME; else that of the hub of acoupi hub setup.",
+        help="postgresql://USER:PASSWORD@HOST/NAME; by default, that of acoupi hub setup.",
     ),
 ]
 Audio = Annotated[
@@ -74,7 +74,7 @@ def opened_database(url: str) -> "Iterator[HubDatabase]":
     Raises
     ------
     ConfigurationError
-        If this installation has no hub, or it is no address.
+        If this installation has no hub, or the address is not valid.
     """
     try:
         from acoupi.hub.database import HubDatabase
@@ -88,7 +88,7 @@ def opened_database(url: str) -> "Iterator[HubDatabase]":
 
 
 def require_free(host: str, port: int) -> None:
-    """Try whether a server can listen there, which by itself would end without three lines.
+    """Check that a server can listen there; uvicorn itself would exit without three lines.
 
     Raises
     ------
@@ -102,8 +102,10 @@ def require_free(host: str, port: int) -> None:
         except OSError as error:
             is_taken = error.errno == errno.EADDRINUSE
             raise ConfigurationError(
-                f"nothing can be served at {host}:{port}.",
-                "--port N   (another one), or end that program" if is_taken else "--host 127.0.0.1",
+                f"cannot listen at {host}:{port}.",
+                "--port N   (another port), or stop that program"
+                if is_taken
+                else "--host 127.0.0.1",
                 why="another program listens on that port."
                 if is_taken
                 else f"the system refuses it: {error.strerror}.",

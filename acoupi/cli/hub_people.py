@@ -28,13 +28,13 @@ def add_person(
         str,
         typer.Option(
             metavar="ROLE",
-            help="reader: what was heard, places to 0.1 degree; reviewer: also sound, true places, "
-            "and verdicts; operator: also what room each sensor has left.",
+            help="reader: what was heard, places to 0.1 degree; reviewer: also sound, exact places "
+            "and verdicts; operator: also the free space of each sensor.",
         ),
     ],
     database: Database,
 ) -> None:
-    """Let a person read the hub, and print their token, once; an earlier one is not valid now."""
+    """Let a person read the hub, and print their token once; an earlier token becomes invalid."""
     with opened_database(database) as hub:
         from acoupi.hub.people import add_person as add
 
@@ -43,12 +43,12 @@ def add_person(
 
 @app.command("withdraw-person", epilog=example("acoupi hub withdraw-person ana"))
 def withdraw_person(name: Name, database: Database) -> None:
-    """Let a person read the hub no longer; their verdicts stay."""
+    """Stop a person from reading the hub; their verdicts are kept."""
     with opened_database(database) as hub:
         from acoupi.hub.people import withdraw_person as withdraw
 
         withdraw(hub, name)
-    done(f"{name} may not read any more. To let them again: acoupi hub add-person {name}")
+    done(f"{name} may no longer read. To allow them again: acoupi hub add-person {name}")
 
 
 @app.command("people", epilog=example("acoupi hub people"))
@@ -62,4 +62,4 @@ def people(database: Database, as_json: AsJson = False) -> None:
         print_json(found)
         return
     rows = [one | {"added_on": shown_time(one["added_on"])} for one in found]
-    print_table(rows, COLUMNS, empty="Nobody yet: acoupi hub add-person NAME --role reader")
+    print_table(rows, COLUMNS, empty="No people yet: acoupi hub add-person NAME --role reader")

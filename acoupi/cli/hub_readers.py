@@ -1,4 +1,4 @@
-"""``--hub`` of commands that read a sensor: all sensors of a hub, by its address or database."""
+"""``--hub`` of commands that read a sensor: read all sensors of a hub instead."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ Hub = Annotated[
         metavar="URL",
         envvar=["ACOUPI_HUB", "ACOUPI_HUB_DATABASE"],
         show_envvar=False,
-        help="Of all sensors of the hub at https://HOST, or with this database "
+        help="Read all sensors of the hub at https://HOST, or of its database "
         "(postgresql://HOST/NAME); times in UTC.",
     ),
 ]
@@ -32,23 +32,23 @@ TokenFile = Annotated[
     typer.Option(
         "--token-file",
         metavar="FILE",
-        help="Holds your token for https://HOST; without it, ACOUPI_HUB_TOKEN has it.",
+        help="File with your token for https://HOST; by default, in ACOUPI_HUB_TOKEN.",
     ),
 ]
 
 
 def is_over_http(url: str) -> bool:
-    """Return whether an address is that of a hub, not of its database."""
+    """Return whether an address is a hub's, not its database's."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def hub_reader(url: str, token_file: Path | None = None) -> "StatementReader | RemoteReader":
-    """Return what reads a hub: at its address with a token, or in its database.
+    """Return a reader of a hub: at its address with a token, or in its database.
 
     Raises
     ------
     ConfigurationError
-        If there is no token, this installation has no hub, or it is no address.
+        If there is no token, this installation has no hub, or the address is not valid.
     """
     if is_over_http(url):
         return hub_over_http(url, token_file)
@@ -60,7 +60,7 @@ def hub_reader(url: str, token_file: Path | None = None) -> "StatementReader | R
 
 
 def hub_over_http(url: str, token_file: Path | None) -> "RemoteReader":
-    """Return what reads the hub at an address, with the token of who asks.
+    """Return a reader of the hub at an address, with the token of the user.
 
     Raises
     ------
@@ -86,13 +86,13 @@ def _token(file: Path | None) -> str:
         raise ConfigurationError(
             "there is no token for the hub." if not token else "this is not a token of a hub.",
             f"export {TOKEN}=…   (acoupi hub add-person, at the hub, makes one)",
-            why="a hub is read over HTTP by people whom it knows.",
+            why="only people whom the hub knows may read it over HTTP.",
         )
     return token
 
 
 def no_hub(error: ModuleNotFoundError) -> ConfigurationError:
-    """Return what to say where a library of the hub is missing."""
+    """Return the error for a missing library of the hub."""
     return ConfigurationError(
         "this installation of acoupi has no hub.",
         'pip install "acoupi[hub]"',

@@ -21,7 +21,7 @@ def subscribe(
         typer.Option(
             metavar="URL",
             envvar="ACOUPI_HUB_MQTT",
-            help="mqtts://USER:PASSWORD@HOST/TOPIC; what is published below the topic is taken in.",
+            help="mqtts://USER:PASSWORD@HOST/TOPIC; messages below the topic are stored.",
         ),
     ],
     database: Database,
@@ -30,14 +30,14 @@ def subscribe(
         typer.Option(
             metavar="ID",
             envvar="ACOUPI_HUB_MQTT_CLIENT",
-            help="By which the broker knows what this hub has not got yet; another for each hub.",
+            help="Tells the broker which messages this hub has not had yet; one per hub.",
         ),
     ] = "acoupi-hub",
 ) -> None:
-    """Take in what sensors publish at an MQTT broker (MQTT 5), until Ctrl-C.
+    """Store the messages that sensors publish at an MQTT broker (MQTT 5), until Ctrl-C.
 
-    A sensor is known by its topic, a level of which is its name, or by the id of its device.
-    While this does not run, the broker keeps what comes for up to 30 days.
+    A sensor is recognised by its name as a level of the topic, or by the id of its device.
+    While this is not running, the broker keeps messages for up to 30 days.
     """
     import logging
 
@@ -48,5 +48,5 @@ def subscribe(
         subscriber = Subscriber(hub, broker, client_id)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: subscriber.end())
-        say("What sensors publish is taken in (Ctrl-C ends it).")
+        say("Messages of sensors are being stored (Ctrl-C to stop).")
         subscriber.run()

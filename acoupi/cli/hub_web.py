@@ -1,4 +1,4 @@
-"""``acoupi hub web``: pages over many sensors."""
+"""``acoupi hub web``: web pages about many sensors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,19 +20,24 @@ def web(
     audio: Audio = None,
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Address to listen on; only this machine: 127.0.0.1."),
+        typer.Option(metavar="ADDRESS", help="Address to listen on; 127.0.0.1: this machine only."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port.")] = 8091,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What the pages call the hub.")] = "hub",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the hub on its pages.")
+    ] = "hub",
     timezone: Annotated[
-        str, typer.Option(metavar="ZONE", help="In which times are shown: Europe/London.")
+        str, typer.Option(metavar="ZONE", help="Time zone of the pages: Europe/London.")
     ] = "UTC",
     path_prefix: Annotated[
-        str, typer.Option(metavar="PATH", help="Below which a proxy shows the pages, such as /hub.")
+        str,
+        typer.Option(metavar="PATH", help="Path at which a proxy shows the pages, such as /hub."),
     ] = "",
     trusted_proxy: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Of a proxy; what it says of browsers is believed."),
+        typer.Option(
+            metavar="ADDRESS", help="Address of a proxy whose headers about browsers are trusted."
+        ),
     ] = "",
     tls_certificate: Certificate = None,
     tls_key: Key = None,
@@ -41,15 +46,15 @@ def web(
         typer.Option(
             metavar="FOLDER",
             envvar="ACOUPI_HUB_CACHE",
-            help="Where pictures and exports are made; and the key that signs sessions.",
+            help="Folder for pictures, exports, and the key that signs sessions.",
         ),
     ] = Path("~/.cache/acoupi-hub"),
 ) -> None:
-    """Serve pages over all sensors, until Ctrl-C.
+    """Serve web pages about all sensors, until Ctrl-C.
 
     Reviewers and operators log in with the tokens of "acoupi hub add-person".
-    On a network give it a certificate, or put a server that speaks TLS (nginx,
-    Caddy) in front of it. acoupi hub setup --listen-web has it run with the hub.
+    On a network, give it a certificate, or put a server that speaks TLS (nginx,
+    Caddy) in front of it. acoupi hub setup --listen-web runs it with the hub.
     """
     with opened_database(database) as hub:
         from acoupi.hub.audio_store import open_store
@@ -62,6 +67,6 @@ def web(
         }  # fmt: skip
         require_free(host, port)
         scheme = "https" if tls_certificate else "http"
-        say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C ends them).")
+        say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C to stop).")
         place = Place(database, folder.expanduser(), name, timezone)
         serve(Hub(hub, store), place, settings, certificate=tls_certificate, key=tls_key)

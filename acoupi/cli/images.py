@@ -10,18 +10,18 @@ from acoupi.cli.terminal import echo, shows_commands
 __all__ = ["build_image_of", "doing_in"]
 
 STEP = re.compile(r"#\d+ \[[^\]]*?(\d+/\d+)\] (\w+ .*)")
-"""A line of the engine that begins a step."""
+"""A line of the engine's output that begins a step."""
 PIP = re.compile(r"#\d+ [\d.]+ ((?:Collecting|Downloading|Installing|Get:\d+) \S.*)")
-"""A line of pip or apt in a step."""
+"""A line of output from pip or apt in a step."""
 LONGEST = 60
 LAST_LINES = 20
-"""How many lines of a build that failed are shown."""
+"""The number of lines shown of a failed build."""
 
 
 def build_image_of(packages: list[str]) -> str:
-    """Build an image with these packages in it, saying in a line what is done; return its name.
+    """Build an image with these packages, with one line of progress; return its name.
 
-    With ``acoupi -v``, all that the engine says is shown; if it fails, the end of it.
+    With ``acoupi -v``, the engine's whole output is shown; after a failure, the end of it.
     """
     from acoupi.bundles.images import build_image
 
@@ -50,7 +50,7 @@ def _following(said: deque[str], tell: Callable[[str], None]) -> Callable[[str],
 
 
 def doing_in(line: str) -> str | None:
-    """Return what a line of the engine says is done, in a few words; None if it says nothing.
+    """Return the step that a line of the engine's output describes, in a few words, or None.
 
     Examples
     --------

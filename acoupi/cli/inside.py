@@ -1,4 +1,4 @@
-"""Commands that run in the image of the bundle, because only it contains the program."""
+"""Commands that run in the bundle's image, because the program is only installed there."""
 
 import shlex
 import sys
@@ -31,7 +31,7 @@ def run_inside(
     Parameters
     ----------
     found
-        Of the home.
+        The target of the home.
     words
         The command line, without "acoupi".
     image
@@ -42,10 +42,10 @@ def run_inside(
     Raises
     ------
     TargetError
-        If docker cannot be run, or the program in the image left what containers could be
+        If docker cannot be run, or the program in the image left files that containers could be
         started from.
     ConfigurationError
-        If the bundle that was written there is not safe to start.
+        If the bundle written there is not safe to start.
     """
     from acoupi.bundles.engine import hand_over
     from acoupi.bundles.overrides import files_of_others
@@ -66,7 +66,7 @@ def run_inside(
 def instead(words: Sequence[str]) -> int | None:
     """Run a command in the image of the bundle, which has the program; return its exit code.
 
-    None if there is no bundle here, or no image of it: then the error is shown.
+    None if there is no bundle here, or no image for it; then the error is shown.
     """
     from acoupi.bundles.program_image import is_inside
     from acoupi.system.sensor import Sensor

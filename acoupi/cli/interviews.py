@@ -1,4 +1,4 @@
-"""The questions of a setup as one conversation: back, a summary, and answers kept for next time."""
+"""The questions of a setup: going back, a summary, and answers kept for next time."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ LOGIN = re.compile(r"://[^/\s]*@")
 
 @dataclass
 class Answer:
-    """What was answered to one question."""
+    """The answer to one question."""
 
     name: str
     is_section: bool
     value: Any = None
     is_default: bool = False
     is_secret: bool = False
-    """It is not kept, so that it must be asked for again."""
+    """A secret is not kept; it is asked for again."""
 
     @property
     def kept(self) -> list[Any]:
@@ -43,14 +43,14 @@ class Answer:
 
 
 class Interview:
-    """Asks the questions of a setup, and knows the answers when they are asked again.
+    """Asks the questions of a setup, and remembers the answers.
 
-    After "<" the setup begins again, and is given the answers that it had, but the last.
+    After "<" the setup runs again from the start with all answers so far but the last.
 
     Parameters
     ----------
     about
-        What is set up, such as the home and the program: answers are kept for the same.
+        What is set up, such as the home and the program; answers are only reused for the same.
     """
 
     def __init__(self, *about: str) -> None:
@@ -63,7 +63,7 @@ class Interview:
     # Asking
 
     def __call__(self, question: "Question") -> Any:
-        """Answer one question: as before, or by asking the person.
+        """Answer one question: from the answers so far, or by asking the person.
 
         Raises
         ------
@@ -86,10 +86,10 @@ class Interview:
             return None
         answer = self.answers[self._next]
         if not _is_to(answer, question):
-            del self.answers[self._next :]  # another answer, given elsewhere, led another way
+            del self.answers[self._next :]  # a different answer led to other questions
             return None
         if answer.is_secret and answer.value is None and not answer.is_default:
-            return None  # it was not kept
+            return None  # it was a secret, which is not kept
         self._next += 1
         return answer
 
@@ -106,7 +106,7 @@ class Interview:
             self._next = len(self.answers)
 
     def _forget_last(self, question: "Question") -> None:
-        """Forget the answer before a question, and a wrong one to the question itself."""
+        """Forget the answer to the previous question, and a wrong answer to this one."""
         if self.answers and _is_to(self.answers[-1], question):
             self.answers.pop()
         if self.answers:
@@ -115,20 +115,20 @@ class Interview:
             say("This is the first question.")
 
     def rewind(self) -> None:
-        """Answer again from the first question on."""
+        """Start again at the first question."""
         self._next = 0
 
-    # The whole
+    # The whole interview
 
     def until_confirmed(self, plan: Callable[[], Any], *about: tuple[str, str]) -> None:
-        """Ask until the person takes the summary of what was answered.
+        """Ask until the person accepts the summary of the answers.
 
         Parameters
         ----------
         plan
             Asks the questions, and changes nothing.
         about
-            What else the summary says.
+            More lines for the summary.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Interview:
         typer.echo()
         print_record(dict(about) | dict(self._summary()))
         try:
-            return yes_or_no("Set the sensor up so? (< goes back)", default=True)
+            return yes_or_no("Set up the sensor like this? (< goes back)", default=True)
         except GoBack:
             self.answers.pop()
             raise
@@ -159,19 +159,19 @@ class Interview:
             if one.is_section:
                 continue
             if one.is_secret:
-                yield one.name, "as it was" if one.is_default else "set"
+                yield one.name, "unchanged" if one.is_default else "set"
             else:
                 yield one.name, shown_answer(one.value) or "-"
 
-    # What is kept
+    # Keeping answers
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the answers if the person stops; offer those that were kept before."""
+        """Keep the answers if the person stops; offer answers kept earlier."""
         self._offer()
         try:
             yield
-        except (typer.Abort, KeyboardInterrupt) as error:  # at a question, or between two
+        except (typer.Abort, KeyboardInterrupt) as error:  # during a question, or between two
             if not isinstance(error.__cause__ or error.__context__, EOFError):
                 self._keep()
             raise
@@ -184,12 +184,12 @@ class Interview:
         text = json.dumps([one.kept for one in self.answers], default=str)
         write_files({self.file: RenderedFile(text, PRIVATE)})
         typer.echo(err=True)
-        say(f"{len(self.answers)} answers are kept for the next try, without secrets.", err=True)
+        say(f"{len(self.answers)} answers are kept for next time, without secrets.", err=True)
 
     def _offer(self) -> None:
         with suppress(OSError, ValueError, TypeError):
             found = [Answer(*one) for one in json.loads(self.file.read_text())]
-            if found and yes_or_no(f"Use the {len(found)} answers of the last try?", default=True):
+            if found and yes_or_no(f"Use the {len(found)} answers of last time?", default=True):
                 self.answers = found
 
 

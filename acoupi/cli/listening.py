@@ -37,7 +37,7 @@ Slow = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG file.")]
 IdsAndFolder = Annotated[
-    list[str], typer.Argument(metavar="[ID]... DIR", help="Which, and the folder to copy to.")
+    list[str], typer.Argument(metavar="[ID]... DIR", help="The ids, and the folder to copy to.")
 ]
 
 
@@ -54,17 +54,17 @@ def play(row: "RecordingRow", slow: float, part: tuple[float, float]) -> None:
 
 
 def files_of(row: "RecordingRow") -> Sequence["RecordingRow"]:
-    """Return a recording, or, where the whole file is gone, its clips as recordings."""
+    """Return a recording, or its clips as recordings if the whole file is gone."""
     return [row.as_clip(one) for one in row.clips] or [row]
 
 
 def in_its_file(row: "DetectionRow") -> "DetectionRow":
-    """Return a detection as it is in the clip that holds it, where the whole file is gone."""
+    """Return a detection, relative to the clip that holds it if the whole file is gone."""
     return row if row.clip is None else row.in_clip(row.clip)
 
 
 def shown_with(heard: Heard, row: "DetectionRow | RecordingRow") -> Sequence["DetectionRow"]:
-    """Return what was found in a recording, or in that of a detection, as it is in its file."""
+    """Return the detections in a recording, or in the recording of a detection."""
     clip, recording = getattr(row, "clip", None), getattr(row, "recording", row)
     others = heard.reader.detections_in(recording.id)
     return others if clip is None else [one.in_clip(clip) for one in others]
@@ -77,12 +77,12 @@ def draw(
     part: tuple[float, float],
     output: Path,
 ) -> None:
-    """Write the spectrogram of a part of a recording, and say which box is which.
+    """Write the spectrogram of a part of a recording, and list the boxes in it.
 
     Raises
     ------
     ParameterError
-        If the file has a name that is not of a picture, or is there already.
+        If the name is not that of a picture, or the file exists.
     """
     from acoupi.writing import disk_error
 
@@ -100,9 +100,9 @@ def draw(
     except FileExistsError as error:
         raise ParameterError(
             str(output),
-            f'"{output}" is there already.',
-            f"rm {output}   (or another name)",
-            why="nothing is overwritten.",
+            f'"{output}" already exists.',
+            f"rm {output}   (or use another name)",
+            why="files are not overwritten.",
         ) from error
     except OSError as error:
         output.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ def picture(
     detections: Sequence["DetectionRow"],
     part: tuple[float, float],
 ) -> tuple[bytes, list["DetectionRow"]]:
-    """Return a PNG of a part of a recording, and the detections in it: boxes are in this order."""
+    """Return a PNG of a part of a recording, and the detections in the order of its boxes."""
     from acoupi.exports.pictures import Box, spectrogram
 
     path = file_of(row)
@@ -143,9 +143,9 @@ def picture(
 
 
 def inline_picture(png: bytes, environ: Mapping[str, str]) -> str | None:
-    """Return what shows a picture in the terminal of these variables; None: it may show none.
+    """Return the sequence that shows a picture in this terminal; None if it cannot show any.
 
-    By the protocols of kitty (ghostty has it, too) and of iTerm2 (and WezTerm).
+    Uses the protocols of kitty (also ghostty) and iTerm2 (also WezTerm).
     """
     text = b64encode(png).decode()
     program = environ.get("TERM_PROGRAM", "")
@@ -167,12 +167,12 @@ def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:
 
 
 def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: bool) -> None:
-    """Copy files with their sidecars; say how many had no file.
+    """Copy files with their sidecars; report how many had no file.
 
     Parameters
     ----------
     named
-        Each was asked for by its id: one without a file is an error.
+        Whether the user gave ids; then a recording without a file is an error.
     """
     from acoupi.exports.clipped import in_files
     from acoupi.exports.copies import copy_recording
@@ -181,7 +181,7 @@ def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: b
     with working("Copying"):
         for row, found in in_files((one, heard.reader.detections_in(one.id)) for one in rows):
             if row.clips:
-                continue  # what is in none of its clips
+                continue  # it is in none of the clips
             if row.path is None and not named:
                 without += 1
                 continue
@@ -197,8 +197,8 @@ def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: b
         raise AcoupiError(
             "there is no recording to copy.",
             "acoupi recordings list",
-            why="none fits what was asked for.",
+            why="none matches the filters.",
         )
-    done(f"{copied} recordings are in {folder}, each with a .json file that tells what is known.")
+    done(f"{copied} recordings are in {folder}, each with a .json file of its data.")
     if without:
-        warn(f"{without} more have no file any more; what is known of them: acoupi recordings list")
+        warn(f"{without} more no longer have a file; for their data: acoupi recordings list")

@@ -19,7 +19,7 @@ app = group("messages")
 
 Messenger = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Only of this messenger, by its name in the list."),
+    typer.Option(metavar="NAME", help="Only this messenger, named as in the list."),
 ]
 COUNT_COLUMNS = {
     "messenger": "messenger",
@@ -45,7 +45,7 @@ def _store(found: "Sensor", messenger: str | None, *, only_reads: bool) -> Any:
     Raises
     ------
     ConfigurationError
-        If it sends no messages, or keeps no account of them, or knows no such messenger.
+        If it sends no messages or stores none, or has no such messenger.
     """
     program = home.load(found, only_reads=only_reads)
     store: Any = getattr(program, "message_store", None)
@@ -53,7 +53,7 @@ def _store(found: "Sensor", messenger: str | None, *, only_reads: bool) -> Any:
         raise ConfigurationError(
             "this sensor keeps no record of messages.",
             "acoupi setup --program connected",
-            why=f"its program, {type(program).__name__}, sends none, or stores them elsewhere.",
+            why=f"its program, {type(program).__name__}, sends none, or does not store them.",
         )
     names = list(store.count_deliveries())
     if messenger is not None and messenger not in names:
@@ -61,18 +61,18 @@ def _store(found: "Sensor", messenger: str | None, *, only_reads: bool) -> Any:
             messenger,
             f'there is no messenger "{messenger}".',
             "acoupi messages list",
-            why=f"the messengers so far are {', '.join(names) or 'none'}.",
+            why=f"the messengers used so far are {', '.join(names) or 'none'}.",
         )
     return store
 
 
 @app.command("list", epilog=example("acoupi messages list"))
 def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
-    """List how many messages were delivered, and those that were given up.
+    """Show how many messages were delivered, and list those that were given up.
 
-    A message is given up when its server has refused it ten times. If the
-    server refuses the sensor, messages wait: correct the address, token or password.
-    Messages older than sensor.outbox.longest_days are too old to be sent.
+    A message is given up when its server has refused it ten times, or when it is older than
+    sensor.outbox.longest_days. If the server refuses the sensor itself, messages wait: correct
+    the address, token or password.
     """
     store = _store(home.sensor(), messenger, only_reads=True)
     refusals = {each.messenger: each.error for each in store.get_refusals()}
@@ -95,7 +95,7 @@ def list_(messenger: Messenger = None, as_json: AsJson = False) -> None:
     print_table(counts, COUNT_COLUMNS, empty="No messages have been sent yet.")
     if dead:
         print_table(dead, DEAD_COLUMNS, empty="", title="Given up")
-        typer.echo("To try them again: acoupi messages retry")
+        typer.echo("To send them again: acoupi messages retry")
 
 
 def _row(letter: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _row(letter: Any) -> dict[str, Any]:
 def retry(
     messenger: Messenger = None,
     expired: Annotated[
-        bool, typer.Option("--expired", help="Those that were too old to be sent, instead.")
+        bool, typer.Option("--expired", help="Instead, messages that had become too old to send.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

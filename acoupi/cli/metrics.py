@@ -15,7 +15,7 @@ app = single()
 def metrics() -> None:
     """Print the state of the sensor as metrics for Prometheus.
 
-    To have the sensor write them into a file for node_exporter:
+    To make the sensor write them to a file for node_exporter:
     acoupi config set sensor.metrics.textfile data/metrics/acoupi.prom
     """
     from acoupi.system.metrics import sensor_metrics

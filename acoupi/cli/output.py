@@ -54,7 +54,7 @@ def shown(value: Any) -> str:
 
 
 def console(*, err: bool = False) -> "Console":
-    """Return what draws tables that change; without colour or weight where NO_COLOR is set."""
+    """Return a console for changing tables; without colour or bold where NO_COLOR is set."""
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
@@ -75,7 +75,7 @@ def print_json(data: Any) -> None:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line that may hold what strangers wrote."""
+    """Print a line that may hold text from strangers, without control characters."""
     typer.echo(printable(text, keep=LINES), err=err)
 
 
@@ -91,10 +91,10 @@ def print_table(
     Parameters
     ----------
     columns
-        Key of a row -> heading. A column without a heading is for remarks: it is left out
-        if there are none.
+        Key of a row -> heading. A column with an empty heading is for remarks: it is left out if
+        no row has any.
     empty
-        What to say when there are no rows.
+        The line to print when there are no rows.
     """
     if not rows:
         typer.echo(empty)
@@ -133,9 +133,9 @@ def warn(text: str) -> None:
 
 @contextmanager
 def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Show a progress indicator, on a terminal, until the block ends; provide what changes it.
+    """Show a progress indicator on a terminal until the block ends; yield a function to change it.
 
-    Elsewhere, what it is changed to is printed.
+    Without a terminal, each change is printed as a line.
     """
     if not sys.stderr.isatty():
         yield lambda text: say(text, err=True)

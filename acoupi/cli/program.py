@@ -1,4 +1,4 @@
-"""``acoupi program``: beginning a program of one's own, and trying one on recordings."""
+"""``acoupi program``: starting a program of your own, and trying one on recordings."""
 
 import shlex
 from pathlib import Path
@@ -21,7 +21,7 @@ app = group("program")
 
 UNHEALTHY = 3
 SHOWN = 100
-"""Characters of a message."""
+"""Characters shown of a message."""
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 COLUMNS = {
     "file": "file", "seconds": "sound (s)", "found": "detections", "best": "best score",
@@ -38,20 +38,22 @@ def list_(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(rows, {"name": "program", "place": "where it is"}, empty="There is none.")
+        print_table(
+            rows, {"name": "program", "place": "where it is"}, empty="No program is installed."
+        )
 
 
 @app.command(epilog=example("acoupi program new owls"))
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the program, such as owls.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the program, such as owls.")],
     folder: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the folder of the package is made.")
+        Path, typer.Option(metavar="DIR", help="Where to make the package's folder.")
     ] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Write a package with a program that works, to put your own model into.
+    """Write a package with a working program, to put your own model into.
 
-    It has a model, its settings, what is kept and what is sent, a README, and a test.
+    It has a model, its settings, what it keeps and sends, a README, and a test.
     """
     from acoupi.system.program_package import write_package
 
@@ -74,15 +76,17 @@ def try_(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of WAV or FLAC files.")],
     pictures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also draw each recording, with its detections."),
+        typer.Option(
+            metavar="DIR", help="Draw each recording with its detections, into this folder."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a program on the recordings of a folder, which stay as they are.
+    """Run a program on the recordings of a folder, which are not changed.
 
-    Shows what it finds, what it would keep and send, how fast it is and what memory it takes.
-    Options of the program can be added: --detections.threshold 0.4. Nothing is set up.
-    Exit code 3: it did not work with some of the recordings.
+    Shows what it finds, what it would keep and send, its speed and its memory.
+    Options of the program can be added: --detections.threshold 0.4. No sensor is set up.
+    Exit code 3: it failed on some of the recordings.
     """
     from acoupi.stack.loading import load_program_class
     from acoupi.system.program_trial import program_trial
@@ -176,7 +180,7 @@ def _show(
 
 
 def _draw(tried: "TriedFile", folder: Path) -> None:
-    """Draw a recording with the boxes of its detections, the first minute of it."""
+    """Draw the first minute of a recording, with boxes for its detections."""
     from acoupi.cli.listening import LONGEST_PICTURE_S
     from acoupi.exports.pictures import Box, spectrogram
     from acoupi.writing import disk_error

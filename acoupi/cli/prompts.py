@@ -31,12 +31,12 @@ MICROPHONE_COLUMNS = {
 
 
 def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
-    """Return the microphones that are there, as rows of a table.
+    """Return the connected microphones as rows of a table.
 
     Parameters
     ----------
     with_rates
-        Find out which sample rates they take, by opening each for a moment.
+        Also find their sample rates, by opening each for a moment.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def microphones(*, with_rates: bool = True) -> list[dict[str, Any]]:
 
 
 class GoBack(Exception):  # noqa: N818 - no error: the person wants the question before
-    """The person wants to answer the question before again."""
+    """The person wants to answer the previous question again."""
 
 
 def ask(question: "Question") -> Any:
@@ -74,7 +74,7 @@ def ask(question: "Question") -> Any:
     Raises
     ------
     GoBack
-        If the person wants the question before.
+        If the person wants the previous question.
     """
     if question.problem is not None:
         typer.echo(
@@ -98,7 +98,7 @@ def _text(question: "Question") -> str:
 def _prompt(
     text: str, about: "Question | None" = None, *, default: Any = "", hidden: bool = False
 ) -> str:
-    """Return what is typed; "?" explains the question, "<" goes back."""
+    """Return the typed answer; "?" explains the question, "<" goes back."""
     while True:
         *lines, last = wrapped(text, width - 2) if (width := width_of()) else [text]
         for line in lines:
@@ -114,9 +114,9 @@ def _prompt(
 
 def _explained(question: "Question | None") -> Iterator[str]:
     if question is not None:
-        yield from wrapped(question.description or "The schema says no more about it.", TEXT_WIDTH)
+        yield from wrapped(question.description or "This setting has no description.", TEXT_WIDTH)
         kind = ", ".join(question.choices) or question.kind
-        yield f"What it takes: {kind}."
+        yield f"Possible values: {kind}."
         if not question.is_section:
             names = f"{question.name.replace('.', '__').upper()}"
             section = "ACOUPI_" if question.name.startswith("sensor.") else "ACOUPI_CONFIG__"
@@ -130,7 +130,7 @@ def yes_or_no(text: str, *, default: bool, about: "Question | None" = None) -> b
     Raises
     ------
     GoBack
-        If the person wants the question before.
+        If the person wants the previous question.
     """
     while True:
         answer = _prompt(f"{text} [{'Y/n' if default else 'y/N'}]", about).lower()
@@ -138,7 +138,7 @@ def yes_or_no(text: str, *, default: bool, about: "Question | None" = None) -> b
             return default
         if answer in YES or answer in NO:
             return answer in YES
-        say("  Not accepted: it is y or n.", err=True)
+        say("  Not accepted: answer y or n.", err=True)
 
 
 def _ask_section(question: "Question") -> bool:
@@ -150,7 +150,7 @@ def _ask_section(question: "Question") -> bool:
 
 
 def _ask_secret(question: "Question") -> Any:
-    kept = " (Enter keeps the present one)" if question.default else " (Enter for none)"
+    kept = " (Enter keeps the current one)" if question.default else " (Enter for none)"
     hint = "" if question.required else kept
     default: Any = None if question.required else ""
     return _prompt(_text(question) + hint, question, default=default, hidden=True)
@@ -180,7 +180,7 @@ def shown_answer(value: Any) -> str:
 
 
 def _choices(question: "Question") -> Sequence[str]:
-    """Show what there is to choose from, and return it."""
+    """Show the choices, and return them."""
     sources: dict[str, Callable[[Question], Sequence[str]]] = {
         "microphones": _show_microphones,
         "timezones": _show_timezone,
@@ -199,7 +199,7 @@ def _show_microphones(question: "Question") -> list[str]:
     except AcoupiError as error:
         say(f"  {error.message} {error.why or ''}")
         return []
-    empty = "  No microphone is plugged in here; its name can be given all the same."
+    empty = "  No microphone is plugged in here; you can still type its name."
     print_table(rows, MICROPHONE_COLUMNS, empty=empty)
     return [row["identity"] or row["name"] for row in rows]
 
@@ -210,12 +210,12 @@ def _show_timezone(question: "Question") -> list[str]:
 
     zone = get_system_timezone()
     if zone:
-        typer.echo(f"  1  {zone} (of this machine)")
+        typer.echo(f"  1  {zone} (the zone of this machine)")
     return [zone] if zone else []
 
 
 def ask_for_program(present: str | None) -> str:
-    """Let the person choose a program; Enter keeps the present one."""
+    """Let the person choose a program; Enter keeps the current one."""
     from acoupi.stack.loading import load_program_class, programs_to_choose
 
     places = programs_to_choose()

@@ -1,4 +1,4 @@
-"""Recordings that a task is to be run on by hand."""
+"""Recordings on which a task is run by hand."""
 
 import shlex
 import tempfile
@@ -31,7 +31,7 @@ SCRATCH_FIELDS = (
 def program_with_recording(
     found: "Sensor", text: str | None
 ) -> Iterator[tuple["AcoupiProgram[Any]", "data.Recording | None"]]:
-    """Give the program of the home, and the recording that a text means.
+    """Return the program of the home, and the recording that a text means.
 
     A recording of the sensor is processed in the sensor's databases. For any other file
     the program gets temporary databases, so that its detections are not mixed with those
@@ -67,10 +67,10 @@ def program_with_recording(
 def program_with_folder(
     found: "Sensor", folder: Path
 ) -> Iterator[tuple["AcoupiProgram[Any]", Iterator["data.Recording | AudioError"]]]:
-    """Give the program of the home with temporary databases, and the recordings in a folder.
+    """Return the program of the home with temporary databases, and the recordings in a folder.
 
-    Folders in it are looked through, too. One program works on all, so that a model loads
-    its weights once. In place of a file that holds no sound comes what is wrong with it.
+    Subfolders are included. One program processes all recordings, so that a model loads its
+    weights once. For a file that holds no sound, its error is returned.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _stored(program: "AcoupiProgram[Any]", text: str) -> "data.Recording":
 
 
 def _read(path: Path) -> tuple["data.Recording", bool]:
-    """Return what a file says of itself, and whether a sensor recorded it."""
+    """Return the metadata of a file, and whether a sensor recorded it."""
     from acoupi.audio import foreign, formats
 
     try:

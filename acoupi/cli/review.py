@@ -1,4 +1,4 @@
-"""``acoupi review``: what people say of detections, and how often the model is right."""
+"""``acoupi review``: people's verdicts on detections, and how often the model is right."""
 
 import getpass
 import math
@@ -45,19 +45,20 @@ HELP = "r right, w wrong, o another species, u unsure, s skip, z undo, p play, q
 HELP_QUIET = "r nothing in it, w something was missed, u unsure, s skip, z undo, p play, q quit"
 
 Reviewer = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Who says so; by default the user here.")
+    str | None,
+    typer.Option(metavar="NAME", help="Who gives the verdict; by default, your user name here."),
 ]
 Slow = Annotated[
     float | None,
     typer.Option(
-        min=0.1, max=100, metavar="TIMES", help="How many times slower; 10 for ultrasound."
+        min=0.1, max=100, metavar="TIMES", help="How many times slower to play; 10 for ultrasound."
     ),
 ]
 Note = Annotated[str, typer.Option(metavar="TEXT", help="A remark, kept with the verdict.")]
 
 
 class _Notebook(Protocol):
-    """What keeps verdicts: the store of the sensor, or a hub."""
+    """Where verdicts are kept: the store of the sensor, or a hub."""
 
     def add_verdict(self, verdict: "VerdictRow") -> Any: ...
 
@@ -76,7 +77,7 @@ def _reviewer(given: str | None, heard: Heard) -> str:
             given,
             "--reviewer cannot be given with --hub.",
             "the same without --reviewer",
-            why="a hub knows by the token who says so.",
+            why="a hub knows the reviewer by the token.",
         )
     if given:
         return given
@@ -93,18 +94,18 @@ def next_(
     filters: "Filters",
     limit: Limit = 50,
     every: Annotated[
-        bool, typer.Option("--all", help="Beyond the sample: the newest detections first.")
+        bool, typer.Option("--all", help="All detections, not only the sample; the newest first.")
     ] = False,
     slow: Slow = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to draw each clip (PNG, written over)."),
+        typer.Option(metavar="FILE", help="Where to draw each clip (PNG; overwritten each time)."),
     ] = None,
     reviewer: Reviewer = None,
 ) -> None:
-    """Look at clips one after the other, and say of each whether it is right: one key each.
+    """Review clips one after the other: one key says whether a detection is right.
 
-    The sample that is kept for review comes first, where the sensor keeps one (sensor.review).
+    The sample kept for review comes first, if the sensor keeps one (sensor.review).
     """
     from acoupi.exports.reviewing import clips_of_sample, newest_clips
 
@@ -125,7 +126,7 @@ def _has_sample(heard: Heard) -> bool:
 
 
 class _Session:
-    """One walk through clips."""
+    """One session of reviewing clips."""
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class _Session:
         done(f"{len(given)} of {len(clips)} clips reviewed. Next: acoupi review calibrate")
 
     def _key(self, clip: "Clip") -> str:
-        """Return the key of a verdict, or s, z or q; play as often as asked."""
+        """Return the key of a verdict, or s, z or q; play the clip whenever asked."""
         keys = f"{''.join(KEYS)}szq" if _is_detection(clip) else "rwuszq"
         while True:
             key = _pressed()
@@ -201,7 +202,7 @@ class _Session:
         else:
             say("  (no picture in this terminal: --picture FILE)")
         if len(shown) > 1 and _is_detection(clip):
-            say(f"  it is box {[one.id for one in shown].index(clip.id) + 1}")
+            say(f"  this detection is box {[one.id for one in shown].index(clip.id) + 1}")
         say(f"  {_help(clip)}")
 
     def _play(self, clip: "Clip") -> None:
@@ -233,7 +234,7 @@ def _recording(clip: Any) -> Any:
 
 
 def _sound(clip: Any) -> Any:
-    """Return the recording or clip that has the file."""
+    """Return the recording or clip that still has a file."""
     return listening.in_its_file(clip).recording if _is_detection(clip) else clip
 
 
@@ -259,7 +260,7 @@ def _described(clip: Any, heard: Heard) -> str:
 
 
 def _pressed() -> str:
-    """Return a key; where there is no terminal, the next letter of what comes in."""
+    """Return a key; without a terminal, the next letter of the input."""
     if sys.stdin.isatty():
         return typer.getchar().lower()
     while (letter := sys.stdin.read(1)).isspace():
@@ -284,22 +285,23 @@ def _verdict(clip: Any, word: str, species: str | None, note: str, reviewer: str
 @app.command("set", epilog=example('acoupi review set 3f2a91c0 other --species "Myotis alcathoe"'))
 def set_(
     id_: Annotated[
-        str, typer.Argument(metavar="ID", help="Of a detection; or of a recording, as a whole.")
+        str, typer.Argument(metavar="ID", help="Id of a detection, or of a whole recording.")
     ],
     verdict: Annotated[
         str, typer.Argument(metavar="VERDICT", help="right, wrong, other, unsure or withdrawn.")
     ],
     species: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What it is; what was missed.")
+        str | None,
+        typer.Option(metavar="NAME", help="The right species, or the one that was missed."),
     ] = None,
     note: Note = "",
     reviewer: Reviewer = None,
     hub: Hub = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Say of one detection whether it is right. What was said before stays; the last one counts.
+    """Say whether one detection is right. Earlier verdicts are kept; the last one counts.
 
-    Of a whole recording, "right" says that nothing was missed in it, "wrong" that something was.
+    For a whole recording, "right" means that nothing was missed in it, "wrong" that something was.
     """
     from acoupi.heard import Verdict
 
@@ -332,7 +334,7 @@ COLUMNS = {"time": "time", "verdict": "verdict", "species": "species", "reviewer
 @app.command("list", epilog=example("acoupi review list --verdict unsure"))
 @filtered
 def list_(heard: Heard, filters: "Filters", as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-    """List every verdict in the order in which they were given, also those that were replaced."""
+    """List all verdicts in the order in which they were given, replaced ones too."""
     rows = heard.reader.verdicts(filters)
     if as_json or as_csv:
         print_rows(map(_flat, rows), as_csv=as_csv)
@@ -348,7 +350,7 @@ def list_(heard: Heard, filters: "Filters", as_json: AsJson = False, as_csv: AsC
         }
         for one in rows
     ]
-    print_table(shown, COLUMNS, empty="Nothing was reviewed yet.", title=heard.title)
+    print_table(shown, COLUMNS, empty="Nothing has been reviewed yet.", title=heard.title)
 
 
 def _flat(row: "VerdictRow") -> dict[str, Any]:
@@ -372,11 +374,13 @@ def calibrate(
     filters: "Filters",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the curves there, as CSV."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the curves to this file, as CSV."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how often each species is right, and from which score it is with a chance of 0.9."""
+    """Show how often each species is right, and the score above which 0.9 of detections are."""
     from acoupi.exports.calibration import FEWEST, calibrations, write_calibration
     from acoupi.system.reading import threshold_of
 
@@ -384,10 +388,10 @@ def calibrate(
     if not any(one.n >= FEWEST for one in every):
         most = max((one.n for one in every), default=0)
         raise AcoupiError(
-            "too little was reviewed to say how often the model is right.",
+            "too few reviews to say how often the model is right.",
             "acoupi review next",
-            why=f"a species needs {FEWEST} verdicts that are right, wrong or other; "
-            f"the most that one has is {most}.",
+            why=f"a species needs {FEWEST} verdicts (right, wrong or other); "
+            f"the most for any species is {most}.",
         )
     if output is not None:
         write_calibration(heard.reader, filters, output)
@@ -424,13 +428,13 @@ def _tell(one: dict[str, Any], setting: tuple[str, float] | None) -> None:
     say(f"  reviewed    {one['n']}, of which {one['right']} are right")
     if "slope" not in one:
         species = f' --species "{one["species"]}"' if one["species"] else ""
-        say(f"  precision   not known: {FEWEST} are needed (acoupi review next{species})")
+        say(f"  precision   unknown: {FEWEST} verdicts are needed (acoupi review next{species})")
         return
-    above = f"from the present threshold, {setting[1]:g}, up" if setting else "of all detections"
+    above = f"from the current threshold, {setting[1]:g}, up" if setting else "of all detections"
     say(f"  precision   {_shown(one['precision'])} {above}")
     wanted = one["threshold90"]
     if wanted["value"] is None:
-        say("  0.9 right   from no score that was found: it says too little")
+        say("  0.9 right   at no score so far: too few detections are right")
     else:
         say(f"  0.9 right   from a score of {_shown(wanted)} up")
 
@@ -447,7 +451,7 @@ def _suggest(told: Sequence[dict[str, Any]], setting: tuple[str, float] | None) 
     scores = [one for one in found if one is not None]
     typer.echo()
     if setting is None:
-        say("This program has no setting for the lowest score that it reports.")
+        say("This program has no setting for its lowest score.")
     elif scores:
         several = " (the highest of them, for all)" if len(scores) > 1 else ""
         score = math.ceil(100 * max(scores)) / 100

@@ -34,10 +34,10 @@ app = single()
 
 
 class SetupCommand(TyperCommand):
-    """Completes the settings of the program, too, which are options that it does not declare."""
+    """Also completes the settings of the program, options that the command does not declare."""
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Return the options that begin so."""
+        """Return the options that start with this text."""
         options = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("--"):
             names = home.complete.fields_of(ctx.params.get("program"), incomplete[2:])
@@ -61,7 +61,7 @@ def setup(
         typer.Option(
             metavar="NAME",
             help="Settings for a group of animals: bats, birds, insects, or soundscape. They are "
-            "shown; what you give yourself wins.",
+            "shown; your own options override them.",
             autocompletion=home.complete.presets,
         ),
     ] = None,
@@ -82,8 +82,8 @@ def setup(
         typer.Option(
             metavar="NAME",
             help="Where it runs: compose (Docker), process, systemd, balena (a fleet), "
-            "kubernetes, or one that a package brings. "
-            "If not given: as before, else compose where a Docker engine answers.",
+            "kubernetes, or a target from another package. "
+            "By default: as before, else compose if a Docker engine answers.",
             autocompletion=home.complete.targets,
         ),
     ] = None,
@@ -91,8 +91,8 @@ def setup(
         bool,
         typer.Option(
             "--system",
-            help="With --target systemd: units of the system, which root installs and which keep "
-            "each service apart, instead of those of this user.",
+            help="With --target systemd: system units, which root installs and which isolate "
+            "each service, instead of units of this user.",
         ),
     ] = False,
     package: Annotated[
@@ -100,29 +100,30 @@ def setup(
         typer.Option(
             "--package",
             metavar="NAME",
-            help="Bake the program into the image: a pip requirement, or the folder of a "
-            "Python package. It need not be installed here. Repeatable.",
+            help="Install the program in the image: a pip requirement, or a package's folder. "
+            "It need not be installed here. Repeatable.",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --package: files that its model would fetch from the web while the image "
-            "is built, fetched elsewhere.",
+            help="With --package: files, fetched elsewhere, that its model would download from the "
+            "web while the image is built.",
         ),
     ] = None,
     broker: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="redis://... or amqp://..., if you run one; else embedded."
+            metavar="URL",
+            help="redis://... or amqp://..., if you run one; by default, an embedded one.",
         ),
     ] = None,
     web: Annotated[
         bool | None,
         typer.Option(
             "--web/--no-web",
-            help='Serve a page for browsers; off unless asked for. "acoupi web token" to log in.',
+            help="Serve a web page; off by default. To log in: acoupi web token",
             show_default=False,
         ),
     ] = None,
@@ -133,7 +134,7 @@ def setup(
         bool,
         typer.Option(
             "--adopt-folder",
-            help="Use a folder that holds other files; they and their owners stay as they are.",
+            help="Use a folder that holds other files; they and their owners are not changed.",
         ),
     ] = False,
     diff: Annotated[
@@ -146,7 +147,7 @@ def setup(
     Every setting of the program is an option with a dotted name; "acoupi config
     schema --program default" lists them. Settings can also come from a file, or
     from variables like ACOUPI_CONFIG__RECORDING__DURATION. No microphone needs
-    to be connected. A second setup keeps the answers of the first.
+    to be connected. A second setup starts from the answers of the first.
     """
     from acoupi.cli.interviews import Interview
     from acoupi.system.planning import SetupRequest
@@ -173,7 +174,7 @@ def setup(
             "--weights",
             "--weights cannot be used without --package.",
             "acoupi setup --package NAME --weights FOLDER",
-            why="they are put into the image that is built for the package.",
+            why="they go into the image that is built for the package.",
         )
     name = full_name(program or _program_of(before, preset, asking=asking))
     show_notice(name)
@@ -231,13 +232,13 @@ def _target_of(
 ) -> str | None:
     """Return where the sensor will run; None: as before.
 
-    Where nothing was chosen yet, and ACOUPI_TARGET names nothing, that is where
-    it can run best: in containers if an engine answers.
+    If nothing was chosen yet and ACOUPI_TARGET is not set, that is the best target here:
+    containers if an engine answers.
 
     Raises
     ------
     ParameterError
-        If something is to be baked into an image, and none is used.
+        If a package is to be installed in an image, and the target uses none.
     """
     from acoupi.bundles.program_image import is_inside
     from acoupi.targets import DEFAULT_TARGET, find_target, targets_that
@@ -250,7 +251,7 @@ def _target_of(
                 target,
                 f"--package cannot be used with --target {target}.",
                 f"acoupi setup --package NAME --target {bakers[0]}",
-                why="it is baked into an image, and only containers run from one.",
+                why="it is installed in an image, and only containers run from images.",
             )
         return target or bakers[0]
     if target is not None or before.manifest is not None:
@@ -311,7 +312,7 @@ def _program_of(before: "Sensor", preset: str | None, *, asking: bool) -> str:
         present = None
     if asking and (present or preset is None):
         if present and before.target.bakes_packages:
-            _ = before.program_class  # if it is not here, it is asked for in its image
+            _ = before.program_class  # if it is not installed here, setup runs in its image
         return ask_for_program(present)
     if present:
         return present

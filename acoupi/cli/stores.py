@@ -1,4 +1,4 @@
-"""``acoupi stores``: databases that were damaged, and what became of them."""
+"""``acoupi stores``: damaged databases, and what was saved of them."""
 
 from typing import Annotated
 
@@ -26,9 +26,9 @@ def stores(
 ) -> None:
     """Show which databases were damaged, what was saved, and what was lost.
 
-    A damaged database is kept under another name, and a new one takes its place. It is shown
-    until you move it away, with the file of the same name that ends in .json. Exit code 3: one
-    is shown.
+    A damaged database is kept under another name, and a new one takes its place. It is listed
+    until you move it away, with the file of the same name that ends in .json. Exit code 3: there
+    is one.
     """
     from acoupi.system.stores import heal_stores, healings_here
 
@@ -43,10 +43,10 @@ def stores(
         warn(f"{one.told[0].upper()}{one.told[1:]}.")
         for table, rows in one.rows.items():
             say(f"  taken over: {rows} {table}")
-        say(f"  all of it: {one.report}")
+        say(f"  full report: {one.report}")
     if shown:
         raise typer.Exit(SET_ASIDE)
     if not as_json:
-        done("No damage is known.")
+        done("No damage has been found.")
         if not heal:
             say("To look for some now: acoupi stores --heal")

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 __all__ = ["COMMANDS", "LazyCommands", "WholeLines", "group", "single"]
 
 _WHOLE = 1000
-"""Characters: more than any first paragraph has."""
+"""Characters; no first paragraph is longer."""
 
 
 class Entry(NamedTuple):
@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     purpose: str
     """One line for the list of commands."""
     is_advanced: bool = False
-    """Whether it is for those who know what is behind it."""
+    """Whether it is for people who know Docker, Celery or a hub."""
 
 
 COMMANDS = {
@@ -42,7 +42,7 @@ COMMANDS = {
         "daily:status_app", "Show whether it records, what was heard today, and what is wrong."
     ),
     "watch": Entry(
-        "daily:watch_app", "Show the state of the sensor, again every two seconds, until Ctrl-C."
+        "daily:watch_app", "Show the state of the sensor, updated every two seconds, until Ctrl-C."
     ),
     "logs": Entry("daily:logs_app", "Show the last lines that the services logged."),
     "devices": Entry(
@@ -59,9 +59,9 @@ COMMANDS = {
     ),
     "disk": Entry(
         "disk:app",
-        "Show how much room there is, for how many hours, what goes next and why, and what went.",
+        "Show free space, for how many hours it lasts, what is deleted next and why, and what was.",
     ),
-    "alarms": Entry("alarms:app", "Show what the sensor says is wrong with itself."),
+    "alarms": Entry("alarms:app", "Show the faults that the sensor has found in itself."),
     "stores": Entry(
         "stores:app", "Show which databases were damaged, what was saved, and what was lost."
     ),
@@ -72,9 +72,7 @@ COMMANDS = {
     "detections": Entry(
         "heard_detections:app", "Look up what was heard: list, count, listen, draw, copy."
     ),
-    "review": Entry(
-        "review:app", "Say whether detections are right; how often the model is, by its score."
-    ),
+    "review": Entry("review:app", "Review detections; see how often the model is right, by score."),
     "export": Entry(
         "export:app", "Export what was heard, and when, for R, Raven, GBIF and other tools."
     ),
@@ -82,10 +80,11 @@ COMMANDS = {
         "backup:backup_app", "Copy the settings and the databases of a sensor into one file."
     ),
     "restore": Entry(
-        "backup:restore_app", "Make an empty ACOUPI_HOME into the sensor of a backup."
+        "backup:restore_app", "Restore a sensor from a backup, into an empty ACOUPI_HOME."
     ),
     "update": Entry(
-        "update:update_app", "Run from a newer image; go back by itself if that does not record."
+        "update:update_app",
+        "Run from a newer image; go back automatically if that does not record.",
     ),
     "rollback": Entry("update:rollback_app", "Go back to what ran before the last update."),
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
@@ -104,9 +103,11 @@ COMMANDS = {
         "doctor:doctor_app",
         "Check whether this machine can run the sensor: Docker, disk, memory, microphone, clock.",
     ),
-    "web": Entry("web:app", "Log in to the page of the sensor; make the changes it leaves to you."),
+    "web": Entry(
+        "web:app", "Log in to the sensor's web page; apply changes that it cannot make itself."
+    ),
     "program": Entry(
-        "program:app", "Begin a program of your own, or try one on the recordings of a folder."
+        "program:app", "Start a program of your own, or try one on the recordings of a folder."
     ),
     "task": Entry("tasks:app", "List the tasks of the program, or run one now.", is_advanced=True),
     "messages": Entry(
@@ -114,7 +115,7 @@ COMMANDS = {
     ),
     "workers": Entry(
         "workers:app",
-        "Start, stop and inspect the worker processes; a deployment does so by itself.",
+        "Start, stop and inspect the worker processes; a deployment does this for you.",
         is_advanced=True,
     ),
     "services": Entry(
@@ -129,7 +130,7 @@ COMMANDS = {
 
 
 class WholeLines(TyperGroup):
-    """A group whose list of commands cuts no line."""
+    """A group whose list of commands is not truncated."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write what each command is for: the first paragraph of its help."""
@@ -156,7 +157,7 @@ class LazyCommands(MutableMapping[str, Any]):
         return self._built[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is such a command; builds nothing."""
+        """Whether there is such a command; imports nothing."""
         return name in COMMANDS
 
     def __setitem__(self, name: str, command: Any) -> None:

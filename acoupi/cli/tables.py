@@ -13,14 +13,14 @@ __all__ = ["layout_record", "layout_table", "width_of", "wrapped"]
 BETWEEN = 2
 """Spaces between two columns."""
 NARROWEST = 24
-"""A column of text is not wrapped to fewer characters: then each row is a block of lines."""
+"""Narrowest wrapped column of text, characters; below that each row is a block of lines."""
 INDENT = 4
 
 
 def width_of(stream: TextIO | None = None) -> int | None:
-    """Return how wide what is printed may be; None: as wide as it is, for what reads lines.
+    """Return the width of the output in characters; None: unlimited, for pipes and files.
 
-    That is so in a pipe and in a file, where COLUMNS does not say otherwise.
+    COLUMNS sets a width in a pipe or file, too.
     """
     if (stream or sys.stdout).isatty():
         return shutil.get_terminal_size().columns
@@ -29,7 +29,7 @@ def width_of(stream: TextIO | None = None) -> int | None:
 
 
 def cells(text: str) -> int:
-    """Return how many places of a terminal a text takes.
+    """Return how many columns of a terminal a text takes.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def cells(text: str) -> int:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Return a text in lines broken between words; a word that is longer stays whole."""
+    """Return a text in lines broken between words; a longer word stays whole."""
     return textwrap.wrap(
         text,
         max(width, NARROWEST),

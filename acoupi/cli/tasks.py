@@ -71,8 +71,8 @@ def list_(as_json: AsJson = False) -> None:
 def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> None:
     """Run one task now, in this process. A detection task shows its detections.
 
-    Detections in a file that the sensor did not record are shown, not stored. Of a folder,
-    each WAV and FLAC file is processed. Exit code 3: part of it did not work.
+    Detections in a file that the sensor did not record are shown, not stored. For a folder,
+    each WAV and FLAC file is processed. Exit code 3: some of it failed.
     """
     if recording is not None and (folder := Path(recording).expanduser()).is_dir():
         _run_on_folder(name, folder, as_json=as_json)
@@ -95,7 +95,7 @@ def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> N
 
 
 def _run_on_folder(name: str, folder: Path, *, as_json: bool) -> None:
-    """Run a task on every recording in a folder; one that does not work costs only itself."""
+    """Run a task on every recording in a folder; a failure does not stop the others."""
     from acoupi.cli.recordings import program_with_folder
 
     results = []
@@ -156,7 +156,7 @@ def _show(name: str, result: Any, outputs: "list[data.ModelOutput]", log: "Told"
     for text in (*log.notes, *log.failures):
         warn(text)
     if log.failures:
-        warn(f"{name} ran, but not everything in it worked.")
+        warn(f"{name} ran, but part of it failed.")
     else:
         done(f"{name} is done.")
 

@@ -1,6 +1,6 @@
-"""How what is printed looks: colours, and the command lines that are run.
+"""How output looks: colours, and the command lines that are run.
 
-Imported by ``acoupi --help``, so that it imports little.
+Imported by ``acoupi --help``, so it imports little.
 """
 
 import os
@@ -13,7 +13,7 @@ from acoupi.printing import printable
 __all__ = ["LINES", "echo", "painted", "show_commands", "shows_commands"]
 
 LINES = "\n\t"
-"""Control characters that are meant."""
+"""Control characters that are allowed."""
 
 _shown = {"commands": False}
 

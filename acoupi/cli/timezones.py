@@ -25,7 +25,7 @@ def shown_time(
 
 
 def say_timezone(found: "Settings") -> None:
-    """Say which time zone the schedule is in, if the program has one."""
+    """Print the time zone of the schedule, if the program has one."""
     if zone := _timezone_of(found):
         typer.echo(f"Its local times are those of {zone}.")
         warn_of_timezone(found)
@@ -34,9 +34,9 @@ def say_timezone(found: "Settings") -> None:
 def warn_of_timezone(
     found: "Settings", latitude: float | None = None, longitude: float | None = None
 ) -> None:
-    """Warn if the clocks where the sensor stands are not those of its time zone.
+    """Warn if the local time at the sensor's location is not that of its time zone.
 
-    Without a place, its time zone is compared with that of the machine.
+    Without a location, its time zone is compared with that of the machine.
     """
     from acoupi.devices.timezones import doubt_about_timezone
 

@@ -33,9 +33,9 @@ COLUMNS = {
     "species": "",
 }
 ROWS = 25
-"""Longest table of detections."""
+"""The most rows in a table of detections."""
 LINE_EVERY = 5.0
-"""Seconds from one line to the next, where there is no screen."""
+"""Seconds between two lines of progress, where there is no terminal."""
 LOOK_EVERY = 0.5
 BAR = 40
 ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -44,24 +44,27 @@ ANY_OPTION = {"allow_extra_args": True, "ignore_unknown_options": True}
 @try_app.command(context_settings=ANY_OPTION, epilog=example("acoupi try --seconds 600 --web"))
 def try_(
     context: typer.Context,
-    seconds: Annotated[float, typer.Option(min=1, help="How long it listens.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it records.")] = 60,
     program: Annotated[
         str, typer.Option(metavar="NAME", help="An installed program, or a Python module.")
     ] = "demo",
     home: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the sensor; an earlier one is removed.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the trial sensor; one from an earlier trial is removed."
+        ),
     ] = Path(".demo"),
     target: Annotated[
         Literal["auto", "compose", "process"],
-        typer.Option(help="Containers, plain processes, or whichever this machine can run."),
+        typer.Option(help="In containers, as plain processes, or whichever works here."),
     ] = "auto",
     web: Annotated[bool, typer.Option("--web", help="Also serve the page of the sensor.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the web page.")] = 8080,
 ) -> None:
     """Run a whole sensor for a minute, without a microphone.
 
-    Shows what it found. It hears made-up sounds (or what ACOUPI_SIMULATED_AUDIO names); all
-    else is real. Options of the program can be added: --detections.threshold 0.4. Your own
+    Shows what it found. The sounds are synthetic (or those that ACOUPI_SIMULATED_AUDIO names);
+    all else is real. Options of the program can be added: --detections.threshold 0.4. Your own
     sensor is not touched.
     """
     from acoupi.system.trying import TriedSensor, clear, own_home
@@ -73,7 +76,7 @@ def try_(
         with own_home(home):
             sensor = TriedSensor(home, program, context.args, chosen, port if web else None)
             if sensor.is_running():
-                say("Stopping the services that an earlier demo left ...")
+                say("Stopping the services left over from an earlier trial ...")
                 sensor.stop()
             clear(home)
             was_interrupted = _run(sensor, seconds)
@@ -99,12 +102,12 @@ def _nothing_found(sensor: "TriedSensor") -> NoReturn:
     raise AcoupiError(
         "the sensor detected nothing." if sensor.is_demo else "the sensor recorded nothing.",
         "acoupi try --seconds 120   (on a slow machine)",
-        why=f"its log says more: {_short(sensor.home / 'log')}.",
+        why=f"see its logs in {_short(sensor.home / 'log')}.",
     )
 
 
 def _choose_target(wanted: str, program: str, home: Path) -> str:
-    """Return where to run: in containers if this machine can; say so if not."""
+    """Return where to run: in containers if possible here; print why if not."""
     if wanted != "auto":
         return wanted
     from acoupi.bundles.engine import Host
@@ -124,7 +127,7 @@ def _choose_target(wanted: str, program: str, home: Path) -> str:
 
 
 def _run(sensor: "TriedSensor", seconds: float) -> bool:
-    """Run the sensor, and stop it in any case; return whether it was interrupted."""
+    """Run the sensor, and always stop it; return whether it was interrupted."""
     say(f"Setting up {sensor.program} in {_short(sensor.home)} ...")
     sensor.set_up()
     _build(sensor)
@@ -142,7 +145,7 @@ def _run(sensor: "TriedSensor", seconds: float) -> bool:
     finally:
         # A start that failed has undone itself.
         if sensor.is_running():
-            say("Stopping: what is in hand is finished ...")
+            say("Stopping; work in progress is finished first ...")
             sensor.stop()
     return False
 
@@ -206,7 +209,7 @@ def _dashboard(sensor: "TriedSensor", passed: float, seconds: float) -> "Group":
 
 
 def _report(sensor: "TriedSensor") -> bool:
-    """Print what was found and where it is; return whether it did what it is there for."""
+    """Print what was found and where it is; return whether anything was detected or recorded."""
     progress = sensor.progress()
     found = [(one.recording, each) for one in sensor.outputs() for each in one.detections]
     typer.echo()
@@ -224,7 +227,7 @@ def _report(sensor: "TriedSensor") -> bool:
 
 
 def _print_effort(sensor: "TriedSensor") -> None:
-    """Print what share of the plan was recorded, and what the rest was."""
+    """Print what share of the plan was recorded, and why the rest was not."""
     from acoupi.exports.effort_report import find_deployment, measure, read_effort
     from acoupi.telling import shown_seconds
 
@@ -232,7 +235,7 @@ def _print_effort(sensor: "TriedSensor") -> None:
         return
     try:
         effort = measure(*read_effort(sensor.store, find_deployment(sensor.store, None)))
-    except AcoupiError:  # It was interrupted before there was anything to tell of.
+    except AcoupiError:  # It was interrupted before anything was recorded.
         return
     total = effort.total
     lost = [
@@ -281,12 +284,12 @@ def _print_places(sensor: "TriedSensor") -> None:
 
 
 def _command() -> str:
-    """Return how the command line of this process is called again."""
+    """Return the command that calls acoupi as this process was called."""
     beside = Path(sys.executable).with_name("acoupi")
     return "acoupi" if shutil.which("acoupi") == str(beside) else shlex.quote(_short(beside))
 
 
 def _short(path: Path) -> str:
-    """Return a path as it is from here, if it is below here."""
+    """Return a path relative to the working directory if it is below it."""
     here = Path.cwd()
     return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)

@@ -30,21 +30,25 @@ def update(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Load it from what docker save wrote: no network."),
+        typer.Option(
+            metavar="FILE", help="Load the image from a docker save file: no network needed."
+        ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="It must record and analyse within so many.")
+        float, typer.Option(min=0.1, help="Minutes within which it must record and analyse.")
     ] = 5.0,
     one_way: Annotated[
         bool,
-        typer.Option("--one-way", help="Also where it converts databases: no way back then."),
+        typer.Option(
+            "--one-way", help="Allow a conversion of databases; then there is no way back."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run from a newer image; go back by itself if that does not record.
+    """Run from a newer image; go back automatically if that does not record.
 
-    Without options: the image of the acoupi that is installed here, built if need be. It is
-    good if every service is well, and a recording and an analysis arrived.
+    Without options: the image of the installed acoupi, built if needed. The update is good
+    when every service is well and a recording and an analysis have arrived.
     """
     from acoupi.backup.making import make_backup
     from acoupi.system.updating import Update, fetch, load
@@ -52,7 +56,10 @@ def update(
 
     if image and file:
         raise ParameterError(
-            image, "--image and --file exclude each other.", "one of them", why="both name it."
+            image,
+            "--image and --file cannot be used together.",
+            "one of them",
+            why="both name the image.",
         )
     found = _bundle("update")
     _refuse_decided(found.settings)
@@ -78,7 +85,7 @@ def update(
         done(f"The sensor runs from {name} already.")
     else:
         done(f"The sensor runs from {name}: all services are well, it records and analyses.")
-        say(f"{lost:.0f} s of what was planned were not recorded (acoupi effort).")
+        say(f"{lost:.0f} s of planned recording were lost meanwhile (acoupi effort).")
         say("To go back: acoupi rollback")
 
 
@@ -105,7 +112,7 @@ def _bundle(command: str) -> "ComposeTarget":
     Raises
     ------
     TargetError
-        If it runs elsewhere: then the package is what is updated.
+        If it does not run in containers: then the package is updated instead.
     """
     from acoupi.targets.compose import ComposeTarget
 
@@ -121,13 +128,13 @@ def _bundle(command: str) -> "ComposeTarget":
 
 
 def _refuse_decided(settings: "Settings") -> None:
-    """Raise if a hub decides from which image this sensor runs."""
+    """Raise if a hub chooses the image of this sensor."""
     from acoupi.provisioned import read_from_hub
 
     from_hub = read_from_hub(settings.program_config_file.parent)
     if from_hub and from_hub.image:
         raise TargetError(
-            "the hub decides from which image this sensor runs.",
+            "the hub chooses the image of this sensor.",
             "acoupi fleet update … IMAGE   (at the hub; acoupi rollback goes back here)",
             why=f"it gives {from_hub.image}.",
         )
@@ -148,7 +155,7 @@ def _own_image(found: "ComposeTarget") -> str:
 
 
 def _render(settings: "Settings", packages: list[str]) -> None:
-    """Write the generated files again, in the image if only that has the program."""
+    """Write the generated files again, in the image if the program is only installed there."""
     from acoupi.bundles.images import image_name
     from acoupi.cli.inside import run_inside
     from acoupi.stack.configured import read_program_name

@@ -22,10 +22,10 @@ __all__ = ["Watch", "watch"]
 INTERVAL = 0.5
 """Seconds between two looks."""
 RESTARTS_TOO_MANY = 3
-"""A service that has ended so often will not start, however long one waits."""
+"""A service that has ended this many times will not start, however long the wait."""
 LOG_LINES = 10
 COMPLAINT = re.compile(r"^Error: |\b\w*(Error|Exception)\b: | (ERROR|CRITICAL) ")
-"""A line that says what went wrong: an error of acoupi, a traceback, or a log entry."""
+"""A line that reports an error: from acoupi, a traceback, or a log entry."""
 
 
 def watch(target: "Target", timeout: float, *, started: bool = True) -> None:
@@ -38,20 +38,20 @@ def watch(target: "Target", timeout: float, *, started: bool = True) -> None:
     timeout
         How long they may take, seconds.
     started
-        Whether the engine said that it started them all.
+        Whether the engine reported that it started them all.
 
     Raises
     ------
     TargetError
-        If one is not ready in time, or will not be; its last lines are shown.
+        If a service is not ready in time, or has failed; its last lines are shown.
     """
     if not started and all(service.state == "stopped" for service in target.status()):
         raise TargetError(
-            "nothing was started.", "acoupi doctor", why="what docker compose said is above."
+            "nothing was started.", "acoupi doctor", why="the output of docker compose is above."
         )
     watching = Watch(target, timeout)
     services = watching.on_terminal() if sys.stderr.isatty() else watching.in_lines()
-    # Those that ended by themselves first: others may just not be ready yet.
+    # Services that ended come first: others may just not be ready yet.
     ordered = sorted(services, key=lambda service: -service.restarts)
     wrong = [service for service in ordered if not service.is_well]
     if not wrong and services:
@@ -63,7 +63,7 @@ def watch(target: "Target", timeout: float, *, started: bool = True) -> None:
 
 
 class Watch:
-    """Looks at services at intervals, until it is over.
+    """Looks at services at intervals, until all are ready or one has failed.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Watch:
         return data.monotonic() - self.began
 
     def is_over(self, services: "list[ServiceStatus]") -> bool:
-        """Return whether there is nothing more to wait for."""
+        """Return whether the wait is over."""
         if self.seconds >= self.timeout:
             return True
         # A working service may have been restarted often during its long life.
@@ -108,7 +108,7 @@ class Watch:
             self.pause.wait(INTERVAL)
 
     def on_terminal(self) -> "list[ServiceStatus]":
-        """Show a table that is kept up to date."""
+        """Show a table that is updated in place."""
         from rich.live import Live
 
         with Live(console=console(err=True), auto_refresh=False) as live:
@@ -150,7 +150,7 @@ def table_of(services: "list[ServiceStatus]", seconds: float) -> "Table":
 
 
 def _show_logs(target: "Target", services: "list[ServiceStatus]") -> str | None:
-    """Print the last lines of each failing service; return the first one's complaint."""
+    """Print the last lines of each failing service; return the first one's error."""
     complaint = None
     for service in services:
         lines = target.logs(service.name, LOG_LINES).get(service.name, [])

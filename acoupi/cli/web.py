@@ -1,4 +1,4 @@
-"""``acoupi web``: logging in to the page, and what it leaves for the host to do."""
+"""``acoupi web``: logging in to the web page, and applying changes that need the host."""
 
 import json
 
@@ -16,10 +16,10 @@ app = group("web")
 
 @app.command(epilog=example("acoupi web token"))
 def token() -> None:
-    """Print a new token to log in to the page with; then choose a password there.
+    """Print a new token for logging in to the web page; then choose a password there.
 
-    Also for a forgotten password, and after too many wrong ones. Whoever is logged in must log in
-    again. A password that was chosen before still works, until another is chosen.
+    Also for a forgotten password, and after too many wrong ones. Everyone must log in again. The
+    old password still works until another is chosen.
     """
     from acoupi.config.page_keys import Keys, read_keys, write_keys
     from acoupi.config.web import Web
@@ -39,7 +39,7 @@ def token() -> None:
 
 @app.command(epilog=example("acoupi web apply"))
 def apply() -> None:
-    """Make the changes of settings that wait for this, because containers or scripts change too."""
+    """Apply waiting changes of settings that also change containers or scripts."""
     from acoupi.commit import changing
     from acoupi.config.sensor import set_setting
     from acoupi.home import using_home
@@ -54,7 +54,7 @@ def apply() -> None:
     ):
         found, pending = home.sensor(), pending_of(settings)
         if pending is None:
-            done("No change waits.")
+            done("No changes are waiting.")
             return
         both = found.config, found.own_config
         for name, value in pending["changes"].items():

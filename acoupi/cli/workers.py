@@ -34,7 +34,7 @@ LogLevel = Annotated[
 
 @app.command(epilog=example("acoupi workers start"))
 def start(log_level: LogLevel = None) -> None:
-    """Start the workers. What plans their work, beat, stays as it is."""
+    """Start the workers. Beat, the scheduler, is left as it is."""
     from acoupi.system.lifecycle import change_workers
 
     found = home.sensor()
@@ -90,7 +90,7 @@ def _is_deployed(found: "Sensor") -> bool:
 
 
 def _tell_if_nothing_is_planned(found: "Sensor") -> None:
-    """Say that workers alone record nothing, and what starts beat, where it does not run."""
+    """Warn that workers alone record nothing, and name what starts beat, if it is not running."""
     if not _beat_runs(found):
         command = "acoupi workers restart" if _is_deployed(found) else "acoupi start"
         warn(f"beat (the scheduler) is not running, so nothing is recorded until: {command}")
@@ -102,7 +102,7 @@ def status(as_json: AsJson = False) -> None:
     from acoupi.system.state import celery_status
 
     found = home.sensor()
-    with working("Asking the workers"):
+    with working("Reading the state of the workers"):
         state = celery_status(found)
     if as_json:
         print_json(state)

@@ -486,7 +486,7 @@ def test_dead_letters_are_listed_and_tried_again(run: Run, sensor: Path) -> None
     assert before["dead_letters"][0]["id"] == str(message.id)
     assert "403" in text.stdout
     assert slip.exit_code == 2
-    assert "the messengers so far are hub" in lines_of(slip)[1]
+    assert "the messengers used so far are hub" in lines_of(slip)[1]
     assert retried == {"retried": 1}
     assert after["dead_letters"] == []
     assert after["messengers"][0]["pending"] == 1

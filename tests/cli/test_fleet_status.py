@@ -63,7 +63,7 @@ def test_the_silent_and_the_unwell_are_on_top_and_the_exit_code_says_so(
         lines[4].split()
     )
     assert lines[-1] == "3 sensors: 1 silent, 1 unwell, 1 well"
-    assert "lines that are no messages were left out: 1." in result.stderr
+    assert "lines that are not messages were skipped: 1." in result.stderr
 
 
 def test_a_fleet_that_is_well_ends_with_0(run: Run, tmp_path: Path) -> None:

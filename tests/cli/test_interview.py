@@ -136,7 +136,7 @@ def test_what_was_answered_is_kept_when_it_is_interrupted_but_no_secret(
     assert "hunter2" not in file.read_text()
     assert not (home / "config").exists()
     with setup(*MQTT) as terminal:
-        terminal.until("answers of the last try?")
+        terminal.until("answers of last time?")
         terminal.type("\n")
         terminal.until("messaging > mqtt > password")
         assert "recording" not in terminal.shown
