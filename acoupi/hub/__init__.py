@@ -1,1 +1,1 @@
-"""What many sensors report to: their database, and what reads it."""
+"""A hub, which many sensors report to: its database, and what reads it."""

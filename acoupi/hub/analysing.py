@@ -28,9 +28,9 @@ from acoupi.services.construction import construct
 __all__ = ["Analyser"]
 
 NOT_READ_HERE = (*NOT_ABOUT_DETECTIONS, "microphone")
-"""Sections of settings that name no file which is read: nothing is recorded here."""
+"""Sections of settings whose paths are not checked: nothing is recorded here."""
 MOST_BUILT = 4
-"""Settings for which a program is kept, with its model."""
+"""Sets of settings for which a built program is kept, with its model."""
 
 
 class Analyser:
@@ -41,7 +41,7 @@ class Analyser:
     program_class
         The program.
     home
-        ACOUPI_HOME of this process, in which its stores are; empty.
+        ACOUPI_HOME of this process, with its stores; empty at first.
     files
         Folders of which the settings of a sensor may name a file, such as weights.
     """
@@ -53,7 +53,7 @@ class Analyser:
         self._built = lru_cache(MOST_BUILT)(self._build)
 
     def analyse(self, job: Assignment, sound: Path, claim: UUID) -> JobResult:
-        """Return what the models of the program make of a recording.
+        """Return the outputs of the program's models for a recording.
 
         Raises
         ------
@@ -75,25 +75,25 @@ class Analyser:
         except (ValueError, ValidationError) as error:
             raise _unusable(name, " ".join(str(error).split())[:300]) from error
         if configuration_digest(config) != report.digest:
-            raise _unusable(name, "they mean something else to the version that is installed here")
+            raise _unusable(name, "they mean something else in the version that is installed here")
         self._check_files(name, config)
         app = Celery("acoupi-analysis", set_as_current=False, broker="memory://")
         app.conf.update(task_always_eager=True, task_eager_propagates=True)
         program = construct(self._program_class, config, app, name)
         if not isinstance(program, BasicProgram):
-            raise _unusable(name, "it is not made from a template, so its models are not known")
+            raise _unusable(name, "it does not use a program template, so its models are not known")
         program.validate_dirs(config)
         return program
 
     def _check_files(self, name: str, config: BaseModel) -> None:
-        """Refuse settings by which a sensor would have any file of this machine read."""
+        """Refuse settings that would make this machine read any file for a sensor."""
         settings = plain_settings(config)
         for path in _paths({k: v for k, v in settings.items() if k not in NOT_READ_HERE}):
             if not any(Path(path).resolve().is_relative_to(one.resolve()) for one in self._files):
                 raise _unusable(name, f"they name {path}, which is in no folder of --files")
 
     def _empty(self, program: BasicProgram[Any]) -> None:
-        """Forget a recording: the next one may be the same again."""
+        """Forget a recording: the same one may come again."""
         for store in (program.store, getattr(program, "message_store", None)):
             with contextlib.suppress(AttributeError):
                 store.close()  # type: ignore[union-attr]
@@ -120,7 +120,7 @@ def _run(
     if attempt > 1:
         for name in program.get_required_models(program.config):
             store.end_analysis(_earlier(recording, name, attempt - 1))
-    with contextlib.suppress(Exception):  # it stands in the analysis
+    with contextlib.suppress(Exception):  # it is in the analysis
         program.resend(recording)
     [(_, outputs)] = store.get_recordings([recording.id])
     unsent = () if messages is None else messages.get_unsent_messages()

@@ -1,4 +1,4 @@
-"""The pages at which workers ask for jobs, and say what came of them."""
+"""The HTTP endpoints at which workers ask for jobs and report results."""
 
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
@@ -14,18 +14,18 @@ __all__ = ["SignOfLife", "WorkerFacts", "analysis_routes"]
 
 
 class WorkerFacts(BaseModel):
-    """What a worker must know to begin; the password is made from its token."""
+    """What a worker must know at its start; its password is derived from its token."""
 
     name: str
     program: str
     broker: str
     """Address of the broker, without a login."""
     user: str
-    """Of this worker there."""
+    """User of this worker at the broker."""
 
 
 class SignOfLife(BaseModel):
-    """That a worker is there, and what it is at."""
+    """A sign of life from a worker, and its current job."""
 
     job: int | None = None
     claim: Claim | None = None
@@ -43,7 +43,7 @@ def analysis_routes(hub: Hub) -> list[Route]:
 
 
 def _facts(asked: Asked) -> Response:
-    """Tell a worker that starts what it must know."""
+    """Tell a starting worker what it must know."""
     facts = WorkerFacts(
         name=asked.caller.name,
         program=asked.caller.scope,

@@ -1,4 +1,4 @@
-"""Sound files of an archive: what they say of themselves, and how long ones are cut."""
+"""Sound files of an archive: their metadata, and how long files are cut."""
 
 import datetime
 import hashlib
@@ -21,13 +21,13 @@ from acoupi.hub.archive_places import Archive, Entry
 __all__ = ["Cut", "Read", "Refused", "id_of", "name_of", "read_entry", "start_of"]
 
 YOUNG = datetime.timedelta(minutes=5)
-"""A damaged file that changed within this time may still be being written."""
+"""A damaged file that changed within this time may still be being copied."""
 _AHEAD = datetime.timedelta(days=1)
 _EARLIEST = 1990
 """Clocks of recorders that were never set show 1970 or 1980."""
 _LONGEST_FORMAT = 1024
 LARGEST_WHOLE = 30_000_000
-"""Samples of a file that cannot be cut: ten minutes at 48 kHz, 120 MB for a model."""
+"""Most samples of a file that cannot be cut: ten minutes at 48 kHz, 120 MB for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ class Cut:
     end: int
     """Its frames."""
     head: bytes
-    """What stands before its bytes of the file to make it a file of its own."""
+    """Header that makes its part of the bytes a complete file."""
     first_byte: int
     length: int
     """Bytes of the file, without the head."""
     sha256: bytes = b""
-    """Of the head and these bytes."""
+    """SHA-256 of the header and these bytes."""
 
     @property
     def bytes(self) -> int:
-        """Length of it as a file."""
+        """Length as a file, in bytes."""
         return len(self.head) + self.length
 
 
@@ -66,7 +66,7 @@ class Read:
     entry: Entry
     described: Described
     told: datetime.datetime
-    """When it began, as it says: naive if it names no zone."""
+    """Start time from its metadata; naive if that names no zone."""
     sha256: bytes
     cuts: Sequence[Cut]
     """In order, without a gap."""
@@ -75,16 +75,16 @@ class Read:
 def read_entry(
     archive: Archive, entry: Entry, *, longest_s: float, now: datetime.datetime
 ) -> Read | Refused:
-    """Read a file: what it says of itself, and all of it for its digest.
+    """Read a file: its metadata, and all of its bytes for the digest.
 
     Parameters
     ----------
     archive, entry
         The file.
     longest_s
-        A longer file is cut into equal parts that are not, seconds.
+        Longest recording, seconds; a longer file is cut into equal parts.
     now
-        To judge by whether it may still be being written, and whether its time can be right.
+        Used to judge whether the file is still being written, and whether its time is plausible.
 
     Raises
     ------
@@ -107,21 +107,21 @@ def read_entry(
             cuts = _cuts(bounds, layout, fmt)
         sha256, cuts = _digested(archive.content(entry), cuts)
     except AudioError as error:
-        unfinished = " (it may still be being written)" if is_young else ""
+        unfinished = " (it may still be being copied)" if is_young else ""
         return Refused(entry, f"{error.why or error.message}{unfinished}")
     except OSError as error:
         return Refused(entry, f"it cannot be read: {error.strerror or error}")
     if archive.look(entry.key) != entry or (layout is not None and layout.is_open and is_young):
-        return Refused(entry, "it is being written")
+        return Refused(entry, "it is still being written")
     assert described.began is not None
     return Read(entry, described, described.began, sha256, cuts)
 
 
 def _doubt(described: Described, now: datetime.datetime) -> str:
-    """Return why it cannot be said when a file was recorded; empty if it can."""
+    """Return why the recording time of a file is unknown; empty if it is known."""
     began = described.began
     if began is None:
-        return "neither the file nor its name tells when it was recorded"
+        return "neither the file nor its name has the time of recording"
     if began.year < _EARLIEST or in_zone(began) > now + _AHEAD:
         return f"it says {began:%Y-%m-%d %H:%M:%S}: the clock of the recorder was not set"
     return ""
@@ -133,7 +133,7 @@ def _too_long(described: Described) -> str:
 
 
 def _layout(path: Path) -> tuple[riff.Layout | None, bytes]:
-    """Return where all is in a WAV file, and its format chunk; None for another file."""
+    """Return the layout of a WAV file, and its format chunk; None for other files."""
     with open_sound(path) as file:
         if file.read(4) not in riff.MAGICS:
             return None, b""
@@ -143,7 +143,7 @@ def _layout(path: Path) -> tuple[riff.Layout | None, bytes]:
 
 
 def _bounds(described: Described, longest_s: float) -> list[int]:
-    """Return the frames at which a file is cut, its beginning and its end; none: it is not."""
+    """Return the frames at which a file is cut, with its start and end; none if it is not cut."""
     count, frames = math.ceil(described.duration / longest_s), described.info.frames
     return [frames * number // count for number in range(count + 1)] if count > 1 else []
 
@@ -162,14 +162,14 @@ def _cuts(bounds: Sequence[int], layout: riff.Layout, fmt: bytes) -> list[Cut]:
 
 
 def _head(fmt: bytes, length: int) -> bytes:
-    """Return what makes a WAV file of samples of this length, bytes."""
+    """Return the header of a WAV file for samples of this length in bytes."""
     chunk = struct.pack("<4sI", b"fmt ", len(fmt)) + fmt + bytes(len(fmt) % 2)
     body = b"WAVE" + chunk + struct.pack("<4sI", b"data", length)
     return struct.pack("<4sI", b"RIFF", len(body) + length) + body
 
 
 def _digested(content: Iterable[bytes], cuts: Sequence[Cut]) -> tuple[bytes, list[Cut]]:
-    """Return the SHA-256 of a file, and its cuts with theirs; it is read once."""
+    """Return the SHA-256 of a file, and its parts with theirs, in one pass."""
     whole, digests, place = hashlib.sha256(), [hashlib.sha256(one.head) for one in cuts], 0
     for part in content:
         whole.update(part)
@@ -185,8 +185,8 @@ def _digested(content: Iterable[bytes], cuts: Sequence[Cut]) -> tuple[bytes, lis
 def id_of(read: Read, cut: Cut, deployment: UUID) -> UUID:
     """Return the id of a recording in a file.
 
-    It depends on the deployment, the time as the file tells it, its content, and the place in it.
-    So a file that was moved, or copied, or whose time zone is known better now, is the same.
+    It depends on the deployment, the time in the file's metadata, its content, and the position
+    in it. So a file that was moved or copied, or whose time zone was corrected, keeps its id.
     """
     told, digest = read.told.isoformat(), read.sha256.hex()
     return data.derived_id("archive", deployment, told, digest, cut.first, cut.end)
@@ -199,7 +199,7 @@ def start_of(read: Read, cut: Cut, zone: datetime.tzinfo) -> datetime.datetime:
 
 
 def name_of(read: Read, cut: Cut) -> str:
-    """Return what a recording is called: as its file; a piece also by where it begins.
+    """Return the name of a recording: that of its file; for a part, with its start.
 
     ``a/20240701_220000@120s.WAV`` begins two minutes after ``a/20240701_220000.WAV``.
     """

@@ -1,4 +1,4 @@
-"""Where recordings of others are: what files a folder holds, and what they begin and end with."""
+"""Folders with recordings of other recorders: which files there are, and their bytes."""
 
 import os
 import stat
@@ -29,7 +29,7 @@ class Entry:
     changed_on_us: int = 0
     """When it was changed last, microseconds since 1970."""
     refused: str = ""
-    """Why it cannot be read; empty: it may be."""
+    """Why it cannot be read; empty if it can be."""
 
     @property
     def is_sound(self) -> bool:
@@ -44,32 +44,33 @@ def is_sound(name: str) -> bool:
 
 
 class Archive(Protocol):
-    """Has files that are only read.
+    """A place with files, which are only read.
 
     Raises
     ------
     HubUnavailableError
-        From every method: it does not answer, or fails for now.
+        From every method: it does not answer, or fails temporarily.
     HubError
         It refuses.
     """
 
     url: str
-    """As `acoupi.hub.audio_store.open_store` reads it."""
+    """Its address, as `acoupi.hub.audio_store.open_store` takes it."""
 
     def entries(self, after: str = "") -> Iterator[Entry]:
-        """Yield every file in it, whatever it is.
+        """Yield every file in it, of any kind.
 
-        Where this may fail half-way, they come by name, and it goes on after one of them.
+        Where listing may fail half-way, files come sorted by name, so that it can continue after
+        one.
         """
         ...
 
     def opened(self, entry: Entry) -> AbstractContextManager[Path]:
-        """Provide a file of this machine with the same length, beginning and end."""
+        """Provide a local file with the same length, start and end."""
         ...
 
     def content(self, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of a file from one place up to another, a part at a time.
+        """Yield the bytes of a file from one position up to another, a part at a time.
 
         Raises
         ------
@@ -107,7 +108,7 @@ class FolderArchive:
 
     def entries(self, after: str = "") -> Iterator[Entry]:
         """Yield every file in it; a folder at a time is listed."""
-        del after  # what cannot be listed is an entry, too
+        del after  # a folder that cannot be listed is an entry, too
         folders = [self.url]
         while folders:
             folder = folders.pop()

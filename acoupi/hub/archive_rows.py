@@ -1,4 +1,4 @@
-"""What the database of a hub knows of an archive: its files, and the recordings in them."""
+"""The rows of an archive in a hub's database: its files, and the recordings in them."""
 
 import datetime
 from collections import Counter
@@ -19,30 +19,30 @@ from acoupi.reports import DeploymentReport, ProgramReport, RecordingReport, Rep
 __all__ = ["FATES", "ArchiveRows", "Fate", "Season", "Trouble", "troubles_in"]
 
 Fate = Literal["taken", "copy", "changed", "refused"]
-"""What became of a file: taken in; of the same content as another; taken in as other sound than
-in an earlier run; or refused."""
+"""State of a file: taken in; same content as another file; taken in with other sound than in an
+earlier run; or refused."""
 FATES: tuple[Fate, ...] = get_args(Fate)
 Row = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Season:
-    """What the recordings of an archive are to the hub."""
+    """How the hub stores the recordings of an archive."""
 
     sensor: str
-    """What the hub calls the recorder."""
+    """Name of the recorder at the hub."""
     deployment: str
     program: ProgramReport
-    """That is to analyse them, with its settings."""
+    """The program that analyses them, with its settings."""
     latitude: float | None = None
     longitude: float | None = None
-    """Degrees; None: as the files say."""
+    """Degrees; None: from the files."""
     zone: datetime.tzinfo = datetime.UTC
-    """Of times that name none."""
+    """Zone of times without one."""
 
     @property
     def deployment_id(self) -> UUID:
-        """The same for the same sensor and deployment."""
+        """Id of the deployment: the same for the same sensor and name."""
         return data.derived_id("archive deployment", self.sensor, self.deployment)
 
 
@@ -130,7 +130,7 @@ _PUT_AUDIO = """
         place = excluded.place, key = excluded.key, first_byte = excluded.first_byte
 """
 
-# What a file held before it was changed: its sound is nowhere any more.
+# What a file held before it was changed: that sound no longer exists.
 _FORGET = """
     DELETE FROM audio WHERE place = %s AND key = %s AND id <> ALL(%s) RETURNING recording_row
 """
@@ -163,7 +163,7 @@ class ArchiveRows:
     archive
         It.
     season
-        What it is to the hub.
+        How the hub stores it.
     began
         When the run began.
     """
@@ -176,14 +176,14 @@ class ArchiveRows:
         keys = {"deployment": season.deployment_id.bytes, "place": archive.url}
         with database.writing() as connection:
             (self._row,) = connection.one(_ARCHIVE, keys)
-            # What an earlier run took in is to be analysed by this program, too.
+            # Recordings from earlier runs are analysed by this program, too.
             self._program = put_program(connection, season.program)
             rows = [row for (row,) in connection.execute(_ROWS_IN, keys)]
             order_analysis(connection, self._program, rows, again=True)
             self._deployment = _stored(connection, season)
 
     def unknown(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return the files that have to be read: new ones, changed ones, those refused before."""
+        """Return the files that must be read: new, changed, or refused before."""
         with self._database.writing() as connection:
             known = self._known(connection, entries)
         return [one for one in entries if not self._is_known(one, known.get(one.key))]
@@ -191,19 +191,19 @@ class ArchiveRows:
     def store(
         self, entries: Sequence[Entry], reads: Sequence[Read | Refused]
     ) -> tuple[Counter[Fate], int]:
-        """Store what was read of some files, all of it at once.
+        """Store what was read of some files, in one transaction.
 
         Parameters
         ----------
         entries
-            All of them, also those that are known.
+            All of them, including known ones.
         reads
-            What was read in the others.
+            The contents of the others.
 
         Returns
         -------
         fates
-            What became of those that were read.
+            The state of those that were read.
         recordings
             How many recordings are new to the hub.
         """
@@ -253,7 +253,7 @@ class ArchiveRows:
     def _without_copies(
         self, connection: Connection, reads: Sequence[Read | Refused]
     ) -> tuple[list[_Found], dict[str, str]]:
-        """Return the recordings in files, and of which file each of the others is a copy."""
+        """Return the recordings in files; and, for copies, which file each is a copy of."""
         found: dict[UUID, _Found] = {}
         copies: dict[str, str] = {}
         read = [one for one in reads if isinstance(one, Read)]
@@ -333,7 +333,7 @@ class ArchiveRows:
         taken: Iterable[_Found],
         copies: Mapping[str, str],
     ) -> tuple[Fate, str]:
-        """Return what became of a file, and why."""
+        """Return the state of a file, and why."""
         entry = one.entry
         if isinstance(one, Refused):
             return "refused", one.why
@@ -362,7 +362,7 @@ class ArchiveRows:
 
 
 def troubles_in(database: HubDatabase, archive: Archive, season: Season) -> list[Trouble]:
-    """Return the files of an archive that are not in the hub as they should be, by name."""
+    """Return the files of an archive that have a problem, by name."""
     keys = {"deployment": season.deployment_id.bytes, "place": archive.url}
     with database.reading() as connection:
         return [
@@ -373,7 +373,7 @@ def troubles_in(database: HubDatabase, archive: Archive, season: Season) -> list
 
 
 def _stored(connection: Connection, season: Season) -> data.Deployment | None:
-    """Return a deployment as its recordings make it; None if it has none yet."""
+    """Return a deployment that spans its recordings; None if it has none yet."""
     found = connection.execute(_DEPLOYMENT, {"id": season.deployment_id.bytes}).fetchone()
     if found is None:
         return None
@@ -391,7 +391,7 @@ def _stored(connection: Connection, season: Season) -> data.Deployment | None:
 def _grown(
     known: data.Deployment | None, season: Season, found: Sequence[_Found]
 ) -> data.Deployment:
-    """Return a deployment that holds these recordings, too."""
+    """Return a deployment that also spans these recordings."""
     begins = [one.began for one in found]
     ends = [one.began + datetime.timedelta(seconds=one.duration_s) for one in found]
     place = next(

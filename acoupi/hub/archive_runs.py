@@ -1,4 +1,4 @@
-"""Analysing an archive from end to end: taking it in, waiting for the workers, saying what came."""
+"""Analysing an archive: taking it in, waiting for the workers, reporting results."""
 
 import re
 import time
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 PATIENCE = 3600.0
-"""Seconds for which a bucket or the database may not answer."""
+"""Longest time without an answer from a bucket or the database, seconds."""
 PAUSE = 2.0
-"""Seconds between two looks at how far it is."""
+"""Seconds between two looks at the progress."""
 
 _JOBS = """
     FROM program_settings p JOIN job j ON j.settings_row = p.row
@@ -63,25 +63,25 @@ _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done."""
+    """One run over an archive."""
 
     place: str
-    """Of the archive."""
+    """Address of the archive."""
     season: Season
     longest_s: float = 60.0
-    """A longer file is cut, seconds."""
+    """Longest recording, seconds; longer files are cut."""
     workers: int = 0
-    """Processes of this machine that analyse; 0: the workers of the hub do."""
+    """Number of processes that analyse on this machine; 0: the hub's workers do."""
     files: Sequence[Path] = ()
     """See `acoupi.hub.analysing.Analyser`."""
     is_awaited: bool = True
     """Whether to wait until all is analysed."""
     is_retried: bool = False
-    """Whether what failed in an earlier run is to be analysed again."""
+    """Whether to analyse again recordings that failed in an earlier run."""
 
 
 class Watcher(Protocol):
-    """Is told how far it is."""
+    """Receives the progress of a run."""
 
     def taking_in(self, found: TakenIn) -> None:
         """Take note of files that were taken in."""
@@ -90,27 +90,27 @@ class Watcher(Protocol):
         """Take note of recordings that were analysed."""
 
     def unavailable(self, error: HubUnavailableError) -> None:
-        """Take note of what does not answer, and is tried again."""
+        """Take note of something that does not answer; acoupi tries again."""
 
     def without_workers(self, program: str) -> None:
-        """Take note that nobody analyses with this program at present."""
+        """Take note that no worker analyses with this program at present."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it."""
+    """The result of a run."""
 
     taken: TakenIn
     analysed: "Done"
     species: dict[str, int]
-    """Detections of each, the most frequent first."""
+    """Detections of each species, the most frequent first."""
     troubles: Sequence[Trouble]
-    """All that is not as it should be, by name."""
+    """All files with problems, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How many recordings of a deployment were analysed by a program, and how many were not."""
+    """How many recordings of a deployment a program has analysed, and how many not yet."""
 
     done: int
     failed: int
@@ -120,7 +120,7 @@ class Done:
 def analyse_archive(
     url: str, order: Order, watcher: Watcher, sleep: Callable[[float], object] = time.sleep
 ) -> Outcome:
-    """Take in an archive, and see to it that every recording in it is analysed.
+    """Take in an archive, and have every recording in it analysed.
 
     Parameters
     ----------
@@ -135,8 +135,8 @@ def analyse_archive(
 
     Raises
     ------
-    AcoupiError
-        If there is no such archive, or something did not answer for long. What was done by then
+    If there is no such archive, or something did not answer for long. Work done by then is
+    kept, and the next run continues from there.
         stays, and the same again goes on from there.
     """
     season, patience = order.season, Patience(PATIENCE, watcher.unavailable, sleep)
@@ -175,7 +175,7 @@ def analyse_archive(
 
 
 def _require_both(database: HubDatabase, archive: Archive) -> None:
-    """Raise at once if something is not there from the first, and need not be waited for."""
+    """Raise at once if something is missing that waiting would not bring."""
     with database.reading():
         pass
     if next(archive.entries(), None) is None:
@@ -183,7 +183,7 @@ def _require_both(database: HubDatabase, archive: Archive) -> None:
             "FOLDER",
             f'there is no file in "{archive.url}".',
             "mount the disk, or correct the address",
-            why="it is empty; files that an earlier run took in stay in the hub.",
+            why="it is empty; files from earlier runs stay in the hub.",
         )
 
 
@@ -209,7 +209,7 @@ def program_of(name: str, options: list[str]) -> ProgramReport:
 
 
 def zone_of(text: str) -> tzinfo:
-    """Return a time zone by its name, or by how far it is from UTC.
+    """Return a time zone by its name, or by its offset from UTC.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def zone_of(text: str) -> tzinfo:
             "--timezone",
             f'there is no time zone "{text}".',
             "--timezone Europe/London   or   --timezone +01:00",
-            why="it has a name of the IANA, or is so far from UTC all year.",
+            why="it is an IANA name, or a fixed offset from UTC such as +01:00.",
         ) from error
 
 

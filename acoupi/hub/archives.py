@@ -1,8 +1,8 @@
-"""Taking in recordings of others: a folder or a bucket becomes a deployment, and stays as it is.
+"""Taking in recordings of other recorders: a folder or bucket becomes a deployment, unchanged.
 
-A run may be ended at any moment and begun again: what is known of a file is stored with the
-recordings in it, and the next run reads only what is new or has changed. An archive is a sensor
-of the hub that has no token.
+A run may stop at any moment and be started again: what is known of a file is stored with the
+recordings in it, and the next run reads only files that are new or changed. To the hub, an
+archive is a sensor that has no token.
 """
 
 import datetime
@@ -27,24 +27,24 @@ __all__ = ["Patience", "TakenIn", "take_in_archive"]
 T = TypeVar("T")
 
 AT_ONCE = 200
-"""Files that are taken in together; what is held in memory does not grow with an archive."""
+"""Files that are taken in together, so that memory does not grow with the archive."""
 BYTES_AT_ONCE = 1 << 30
-"""Bytes after which no more files are taken in together: long ones are many recordings."""
+"""Most bytes of files that are taken in together: long files are many recordings."""
 LONGEST_PAUSE = 60.0
-"""Seconds between two attempts to reach what does not answer."""
+"""Seconds between two attempts to reach something that does not answer."""
 READERS = 4
-"""Files that are read at a time: a disk in the network, or a bucket, answers slowly."""
+"""Files that are read in parallel: network disks and buckets answer slowly."""
 
 
 class Patience:
-    """Tries again what does not answer, less and less often.
+    """Retries when something does not answer, less and less often.
 
     Parameters
     ----------
     seconds
-        After which it gives up, if nothing answered meanwhile.
+        Time without any answer after which it raises the error.
     say
-        Told what does not answer, when it begins.
+        Called with the first error of an outage.
     sleep
         Waits so many seconds.
     """
@@ -59,7 +59,7 @@ class Patience:
         self._waited = self._pause = 0.0
 
     def with_(self, act: Callable[[], T]) -> T:
-        """Return what something returns, as soon as it does not raise a `HubUnavailableError`."""
+        """Call something until it no longer raises a `HubUnavailableError`; return its result."""
         while True:
             try:
                 result = act()
@@ -70,7 +70,7 @@ class Patience:
                 return result
 
     def wait(self, error: HubUnavailableError) -> None:
-        """Wait a while; raise the error if that was tried for long enough."""
+        """Wait a while; raise the error if it has lasted too long."""
         if self._waited >= self._seconds:
             raise error
         if not self._waited:
@@ -80,35 +80,35 @@ class Patience:
         self._waited += self._pause
 
     def over(self) -> None:
-        """Note that all answers again."""
+        """Note that everything answers again."""
         self._waited = self._pause = 0.0
 
 
 @dataclass
 class TakenIn:
-    """How many files were found, by what became of them."""
+    """How many files were found, by their state."""
 
     fates: Counter[Fate] = field(default_factory=Counter)
     known: int = 0
-    """From an earlier run, and not changed since."""
+    """Files from an earlier run, unchanged since."""
     vanished: int = 0
-    """Known from an earlier run, and not found in this one."""
+    """Files known from an earlier run but not found in this one."""
     recordings: int = 0
-    """New to the hub."""
+    """Recordings that are new to the hub."""
     bytes: int = 0
-    """That were read."""
+    """Bytes that were read."""
     others: Counter[str] = field(default_factory=Counter)
-    """Files that are no sound, by suffix."""
+    """Other files, by suffix."""
 
     @property
     def by_fate(self) -> dict[str, int]:
-        """How many sound files became what, in words."""
+        """Numbers of sound files by state, in words."""
         fates: dict[str, int] = {fate: self.fates[fate] for fate in FATES}
         return {"known": self.known, **fates, "vanished": self.vanished}
 
     @property
     def files(self) -> int:
-        """Sound files that were looked at."""
+        """Number of sound files that were looked at."""
         return self.known + self.fates.total()
 
 
@@ -121,18 +121,18 @@ def take_in_archive(
     progress: Callable[[TakenIn], None],
     patience: Patience,
 ) -> TakenIn:
-    """Let a hub know every recording of an archive, and what is to analyse it.
+    """Tell a hub about every recording of an archive, and the program that analyses it.
 
     Parameters
     ----------
     database
         Of the hub.
     archive
-        Where the recordings are, and stay.
+        Where the recordings are; they stay there.
     season
-        What they are to the hub.
+        How the hub stores them.
     longest_s
-        A longer file is cut into equal pieces that are not, seconds.
+        Longest recording, seconds; a longer file is cut into equal parts.
     progress
         Called after some hundred files, with what was found so far.
     patience
@@ -141,7 +141,7 @@ def take_in_archive(
     Raises
     ------
     HubError
-        If the archive or the database cannot be read. What was taken in by then stays.
+        If the archive or the database cannot be read. Files taken in by then are kept.
     """
     now, found = data.utc_now(), TakenIn()
     read = _reader(archive, longest_s, now)
@@ -169,7 +169,7 @@ def _take(
     entries: Sequence[Entry],
     read: Callable[[Sequence[Entry]], Iterable[Read | Refused]],
 ) -> tuple[list[Entry], Counter[Fate], int]:
-    """Read and store what is new of some files; return those, and what became of them."""
+    """Read and store the new ones of some files; return them with their states."""
     fresh = rows.unknown(entries)
     return fresh, *rows.store(entries, list(read(fresh)))
 
@@ -186,7 +186,7 @@ def _reader(
 
 
 def _listed(archive: Archive, patience: Patience) -> Iterator[Entry]:
-    """Yield every file, also where listing them fails now and then."""
+    """Yield every file, even if listing them fails now and then."""
     last = ""
     while True:
         try:
@@ -215,7 +215,7 @@ def _batches(entries: Iterable[Entry], others: Counter[str]) -> Iterator[list[En
 
 
 def _sounds(entries: Iterable[Entry], others: Counter[str]) -> Iterator[Entry]:
-    """Yield what may hold sound, and folders that cannot be read; count the rest."""
+    """Yield possible sound files, and folders that cannot be read; count the rest."""
     for one in entries:
         if one.is_sound or one.key.endswith("/"):
             yield one

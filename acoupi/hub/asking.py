@@ -1,8 +1,8 @@
-"""How every page of a hub is asked: who asks, what was sent, and how it is refused.
+"""Requests to a hub: who asks, what was sent, and how requests are refused.
 
-A page is a plain function from `Asked` to a response, which runs in a thread. What it raises is
-answered by name: 409 for a `HubError`, 503 for a `HubUnavailableError` (ask again later), 507 for
-a `HubFullError` (there is no room), and the status of a `RefusedError` or `RecordingFileError`.
+A page is a plain function from `Asked` to a response, which runs in a thread. An exception is
+answered by its class: 409 for a `HubError`, 503 for a `HubUnavailableError` (ask again later), 507
+for a `HubFullError` (there is no room), and the status of a `RefusedError` or `RecordingFileError`.
 """
 
 import base64
@@ -29,13 +29,13 @@ __all__ = ["LONGEST_BODY", "RETRY_AFTER", "Asked", "RefusedError", "page", "said
 T = TypeVar("T", bound=BaseModel)
 
 LONGEST_BODY = 16 * 2**20
-"""Bytes of what is sent, compressed or not."""
+"""Most bytes of a request, compressed or not."""
 RETRY_AFTER = "60"
-"""Seconds after which what could not be served is to be asked again."""
+"""Seconds after which a client should repeat a request that could not be served."""
 
 
 class _Count(IntegerConvertor):
-    """A number in a path, which has no more digits than there may be."""
+    """A number in a path, of limited length."""
 
     regex = "[0-9]{1,15}"
 
@@ -58,9 +58,9 @@ class Asked:
     hub: Hub
     caller: Caller
     request: Request
-    """For its path, query and headers; its body was read."""
+    """The request: path, query and headers; its body was read already."""
     body: bytes
-    """Without its compression."""
+    """The body, decompressed."""
 
     def parsed(self, model: type[T], what: str) -> T:
         """Return the body as a model.
@@ -86,7 +86,7 @@ def page(
     allowed: tuple[str, ...],
     method: str = "GET",
 ) -> Route:
-    """Return a page that some may ask for: "sensor", "worker", and roles of people."""
+    """Return a page that only these may request: "sensor", "worker", and roles of people."""
     troubles = Troubles()
 
     async def asked(request: Request) -> Response:
@@ -113,7 +113,7 @@ def page(
 
 
 def said(status: int, what: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer that names what is wrong."""
+    """Return a response that names what is wrong."""
     return JSONResponse({"error": what}, status, headers)
 
 
@@ -131,7 +131,7 @@ def _caller(hub: Hub, request: Request, allowed: tuple[str, ...]) -> Caller:
 
 
 def _login(header: str) -> tuple[str, str]:
-    """Return the name that somebody claims, which may be empty, and the token."""
+    """Return the claimed name, which may be empty, and the token."""
     kind, _, said = header.partition(" ")
     if kind.lower() == "bearer":
         return "", said
@@ -150,11 +150,11 @@ def _givers(allowed: tuple[str, ...]) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    """Return what was sent, without its compression; no more than the longest there may be."""
+    """Return the decompressed body, up to the limit."""
     try:
         body = await body_of(request, LONGEST_BODY)
     except TimeoutError as error:
-        raise RefusedError(408, "what is sent came too slowly: send it again.") from error
+        raise RefusedError(408, "the request body came too slowly: send it again.") from error
     if body is None:
         raise _too_long()
     if request.headers.get("content-encoding") != "gzip":
@@ -163,12 +163,12 @@ async def _body(request: Request) -> bytes:
         reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         plain = reader.decompress(body, LONGEST_BODY)
     except zlib.error as error:
-        raise RefusedError(422, f"this is not compressed as it says: {error}.") from error
+        raise RefusedError(422, f"this is not compressed as its header says: {error}.") from error
     if reader.unconsumed_tail:
         raise _too_long()
     if not reader.eof or reader.unused_data:
         raise RefusedError(
-            422, "this is not compressed as it says: it has no end, or a second one."
+            422, "this is not compressed as its header says: its end is missing, or there are two."
         )
     return plain
 

@@ -1,9 +1,9 @@
 """The sound that a hub has: taken in from sensors in chunks, and read from wherever it is.
 
-A chunk is an object of the audio store, which is put only once; its key says which sound it is
-of, with the digest of the whole, and where it begins. So a sensor goes on with what is missing
-after any break, and the store needs no memory of uploads. The row of `audio` is written when every
-byte is there and the digest of all of them is right.
+A chunk is an object of the audio store that is put only once; its key names the sound, the
+digest of the whole, and where the chunk begins. So a sensor continues with the missing chunks
+after any break, and the hub keeps no state of uploads. The row of `audio` is written when all
+bytes are there and their digest is right.
 """
 
 import datetime
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 GIVEN_UP_AFTER = datetime.timedelta(days=30)
-"""Without a word of the sensor, after which the chunks of a sound that is not whole go."""
+"""Time without contact after which the chunks of an incomplete sound are removed."""
 
 _OWNER = """
     SELECT r.row, w.sensor_row FROM recording r JOIN deployment w ON w.row = r.deployment_row
@@ -80,12 +80,12 @@ _GIVE_UP = """
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound that a hub has, whole."""
+    """A complete sound that a hub has."""
 
     place: str
     """Address of the store that has it; empty: the hub's own, in chunks."""
     key: str
-    """In that store: of the file, or of the folder of its chunks."""
+    """Key in that store: of the file, or of the folder of its chunks."""
     format: str
     """wav or flac."""
     size: int
@@ -93,9 +93,9 @@ class Sound:
     sha256: bytes
     is_clip: bool
     head: bytes = b""
-    """Of a piece of a file in an archive: what makes it a file of its own."""
+    """For a part of a file in an archive: the header that makes it a complete file."""
     first_byte: int = 0
-    """Where its other bytes begin in the file."""
+    """Where its bytes begin in that file."""
 
 
 def find_sound(hub: Hub, sound: UUID) -> Sound:
@@ -118,14 +118,14 @@ def find_sound(hub: Hub, sound: UUID) -> Sound:
 
 
 def has_job(hub: Hub, program: str, recording: UUID) -> bool:
-    """Return whether a program is, or was, to analyse a recording here."""
+    """Return whether a program has, or had, a job for a recording here."""
     with hub.database.writing() as connection:
         found = connection.execute(_JOB, {"program": program, "id": recording.bytes}).fetchone()
     return found is not None
 
 
 def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a sound from one place up to another, wherever they are.
+    """Yield the bytes of a sound from one position up to another, wherever it is stored.
 
     Raises
     ------
@@ -144,8 +144,8 @@ def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) ->
     if (received := _received(chunks)) < found.size:
         raise RecordingFileError(
             f"the store of the hub has {received} of the {found.size} bytes of {sound}.",
-            "copy into it what the store of before holds, under the same names",
-            why="sound that the hub had taken in was in another store, or was removed there.",
+            "copy the contents of the earlier store into it, under the same names",
+            why="the sound is in an earlier store, or was removed from this one.",
             status=503,
         )
     for first, size in sorted(chunks.items()):
@@ -155,18 +155,18 @@ def read_audio(hub: Hub, sound: UUID, start: int = 0, end: int | None = None) ->
 
 
 def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> int | None:
-    """Take in the sound that a sensor offers, if all of its chunks are there.
+    """Take in a sound that a sensor offers, if all of its chunks have arrived.
 
     Returns
     -------
     int or None
-        How many bytes are there, from the first one on without a gap; None: the hub has it, whole.
+        Bytes received from the start without a gap; None: the hub has the complete sound.
 
     Raises
     ------
     HubError
         If the hub does not know the recording or clip, it belongs to another sensor, or there
-        is other sound of it; or if the digest does not fit: what was sent is forgotten then.
+        is other sound of it; or if the digest is wrong, and then its chunks are removed.
     """
     digest = bytes.fromhex(offered.sha256)
     with hub.database.writing() as connection:
@@ -198,7 +198,7 @@ def take_sound(hub: Hub, sensor_row: int, sound: UUID, offered: SoundReport) -> 
 def put_chunk(  # noqa: PLR0917 - what a chunk is
     hub: Hub, sensor_row: int, sound: UUID, sha256: str, start: int, chunk: bytes
 ) -> None:
-    """Store a chunk of a sound; the same again, or one of a sound that is whole, changes nothing.
+    """Store a chunk of a sound; sending it again, or after the sound is complete, changes nothing.
 
     Raises
     ------
@@ -214,12 +214,12 @@ def put_chunk(  # noqa: PLR0917 - what a chunk is
 
 
 def remove_given_up(hub: Hub, most: int = 20) -> int:
-    """Remove the chunks of sounds that their sensors gave up half-way; return of how many.
+    """Remove the chunks of sounds whose upload was abandoned; return how many sounds.
 
     Parameters
     ----------
     most
-        Sounds that are seen to at a time.
+        Most sounds to remove at a time.
 
     Raises
     ------
@@ -240,12 +240,12 @@ def remove_given_up(hub: Hub, most: int = 20) -> int:
 
 
 def _touch(hub: Hub, sound: UUID, digest: bytes) -> None:
-    """Note that somebody sends a sound.
+    """Note that a sensor is sending a sound.
 
     Raises
     ------
     HubUnavailableError
-        If what there was of it is being removed.
+        If its earlier chunks are being removed.
     """
     values = {"id": sound.bytes, "sha256": digest, "now": to_microseconds(data.utc_now())}
     with hub.database.writing() as connection:
@@ -255,7 +255,7 @@ def _touch(hub: Hub, sound: UUID, digest: bytes) -> None:
 
 def _going(sound: UUID) -> HubUnavailableError:
     return HubUnavailableError(
-        f"what the hub had of {sound} is being removed: nothing came for "
+        f"the hub is removing the chunks of {sound}, because none came for "
         f"{GIVEN_UP_AFTER.days} days.",
         "send it again later, from its beginning",
     )
@@ -271,9 +271,9 @@ def _owned_row(connection: Connection, sensor_row: int, sound: UUID) -> int:
     found = connection.execute(_OWNER, {"id": sound.bytes}).fetchone()
     if found is None:
         raise HubError(
-            f"the hub knows no recording or clip {sound}.",
+            f"the hub has no recording or clip {sound}.",
             "report it first",
-            why="sound is taken only of what was reported.",
+            why="sound is only accepted for reported recordings and clips.",
         )
     row, owner = found
     if owner != sensor_row:
@@ -326,7 +326,7 @@ def _chunk_key(key: str, start: int) -> str:
 
 
 def _chunks(store: AudioStore, key: str) -> dict[int, int]:
-    """Return where chunks begin, and how many bytes each has."""
+    """Return the start of each chunk, and its size in bytes."""
     return {int(name.rpartition("/")[2]): size for name, size in store.sizes(key).items()}
 
 
@@ -338,7 +338,7 @@ def _received(chunks: dict[int, int]) -> int:
 
 
 def _check_whole(store: AudioStore, key: str, digest: bytes, size: int) -> None:
-    """Forget the chunks of a sound that is not what it was said to be."""
+    """Remove the chunks of a sound whose digest is wrong."""
     whole, length, chunks = hashlib.sha256(), 0, _chunks(store, key)
     while length in chunks:
         for piece in store.stream(_chunk_key(key, length)):
@@ -349,14 +349,14 @@ def _check_whole(store: AudioStore, key: str, digest: bytes, size: int) -> None:
     for first in chunks:
         store.delete(_chunk_key(key, first))
     raise HubError(
-        f"the sound does not fit its digest: {length} bytes with the SHA-256 "
-        f"{whole.hexdigest()} were sent, {size} with {digest.hex()} were meant.",
+        f"the sound does not match its digest: {length} bytes with the SHA-256 "
+        f"{whole.hexdigest()} arrived, not {size} bytes with {digest.hex()}.",
         "send it again, from its beginning",
     )
 
 
 def _forget_others(store: AudioStore, sound: UUID, key: str) -> None:
-    """Delete what was sent of an earlier state of a file."""
+    """Delete the chunks of an earlier state of a file."""
     for name in store.sizes(_folder(sound)):
         if not name.startswith(f"{key}/"):
             store.delete(name)

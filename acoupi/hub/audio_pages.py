@@ -1,10 +1,10 @@
-"""The pages through which sound comes to a hub, and from it.
+"""The HTTP endpoints through which sound reaches a hub, and is read from it.
 
 A sensor offers a sound by ``POST /v1/audio/ID``, where ID is that of the recording, or of the
 clip: its format, its bytes and its SHA-256 (`acoupi.reports.SoundReport`). The answer is 200 once
-the hub has it, and 202 with ``received``, how many bytes it has, otherwise. What is missing is
-sent by ``PUT /v1/audio/ID/SHA256/START``, in chunks that each have a ``Content-Digest``; any of it
-may be sent again. A last ``POST`` lets the hub check the whole.
+the hub has it, else 202 with ``received``, the bytes that it has so far. The rest is
+sent by ``PUT /v1/audio/ID/SHA256/START``, in chunks that each have a ``Content-Digest``; any chunk
+may be sent again. A last ``POST`` makes the hub check the whole.
 
 ``GET /v1/audio/ID``, with ``Range``, gives it to workers of a program that is to analyse it, and to
 people who may hear it.
@@ -28,7 +28,7 @@ from acoupi.web.ranges import range_of
 __all__ = ["audio_routes"]
 
 LONGEST_PAUSE, SLOWEST = 60.0, 5_000
-"""Seconds, and bytes a second: sound that is taken slower than that is cut off."""
+"""Seconds, and bytes a second: a client that reads sound more slowly is cut off."""
 SOUND = "/v1/audio/{sound:uuid}"
 
 
@@ -57,7 +57,7 @@ def _chunk(asked: Asked) -> Response:
     if not asked.body or said_digest != digest_header(asked.body):
         raise RefusedError(
             422,
-            f"the chunk does not fit its digest: {len(asked.body)} bytes with "
+            f"the chunk does not match its digest: {len(asked.body)} bytes with "
             f"{digest_header(asked.body)} arrived, and Content-Digest is {said_digest}.",
         )
     sensor, sha256, start = asked.caller.row, parts["sha256"], parts["start"]
@@ -89,7 +89,7 @@ def _hear(asked: Asked) -> Response:
 
 
 def _begun(content: Iterator[bytes]) -> Iterator[bytes]:
-    """Read the first piece before anything is answered: where none can be read, that is said."""
+    """Read the first piece before answering, so that a failure becomes an error response."""
     return chain([next(content, b"")], content)
 
 

@@ -12,7 +12,7 @@ __all__ = ["AudioStore", "no_s3", "open_store"]
 
 
 class AudioStore(Protocol):
-    """Keeps bytes by key; a key has parts between slashes.
+    """Keeps bytes by key; the parts of a key are separated by slashes.
 
     Raises
     ------
@@ -21,11 +21,11 @@ class AudioStore(Protocol):
     HubFullError
         From `put`: it has no room.
     HubError
-        It refuses, has something else by this key, or nothing.
+        It refuses, has something else under this key, or nothing.
     """
 
     def put(self, key: str, content: bytes) -> None:
-        """Store something once; the same again changes nothing, something else is refused."""
+        """Store something once; the same again changes nothing, other content is refused."""
         ...
 
     def sizes(self, prefix: str) -> dict[str, int]:
@@ -33,7 +33,7 @@ class AudioStore(Protocol):
         ...
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of a key from one place up to another, a part at a time."""
+        """Yield the bytes of a key from one position up to another, a part at a time."""
         ...
 
     def delete(self, key: str) -> None:
@@ -42,7 +42,7 @@ class AudioStore(Protocol):
 
 
 def open_store(url: str) -> AudioStore:
-    """Return the store at an address: a folder that is there, or ``s3://BUCKET/PREFIX``.
+    """Return the store at an address: an existing folder, or ``s3://BUCKET/PREFIX``.
 
     The endpoint of S3 and its keys are the usual variables: ``AWS_ENDPOINT_URL``,
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``.
@@ -50,7 +50,7 @@ def open_store(url: str) -> AudioStore:
     Raises
     ------
     ConfigurationError
-        If it is no such address, there is no such folder, or the library for S3 is missing.
+        If the address is not valid, the folder does not exist, or the library for S3 is missing.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
@@ -62,21 +62,21 @@ def open_store(url: str) -> AudioStore:
     folder = Path(url)
     if parts.scheme or not folder.is_absolute():
         raise ConfigurationError(
-            f'"{url}" is no place for the sound of a hub.',
+            f'"{url}" cannot keep the sound of a hub.',
             "--audio /srv/acoupi/audio   or   --audio s3://BUCKET/PREFIX",
-            why="it is neither the whole path of a folder, nor the address of a bucket.",
+            why="it is neither an absolute path of a folder nor the address of a bucket.",
         )
     if not folder.is_dir():
         raise ConfigurationError(
             f"there is no folder {folder} for the sound of the hub.",
             f"mkdir -p {folder}   (and mount its disk first, if it has one)",
-            why="it is not made by itself: the disk that belongs there may not be mounted.",
+            why="acoupi does not make it, because its disk may just not be mounted.",
         )
     return FolderStore(folder)
 
 
 def no_s3(error: ModuleNotFoundError) -> ConfigurationError:
-    """Return what to say where the library for S3 is missing."""
+    """Return the error for a missing S3 library."""
     return ConfigurationError(
         "this installation of acoupi cannot use an S3 store.",
         'pip install "acoupi[hub,s3]"',

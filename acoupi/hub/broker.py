@@ -1,7 +1,7 @@
 """The broker of a hub: a queue for each program, and a user for each worker.
 
-A worker reaches the queue of its program and nothing else: in redis, where kombu keeps more than
-the queue itself, all keys of a program have a prefix of their own.
+A worker reaches the queue of its program and nothing else: in redis, where kombu keeps more
+than the queue itself, all keys of a program have a prefix of their own.
 """
 
 import base64
@@ -27,11 +27,11 @@ __all__ = ["TASK", "HubBroker", "make_hub_app", "management_of", "queue_of"]
 
 TASK = "acoupi.hub.analyse"
 LONGEST_TASK = 3600.0
-"""Seconds after which redis gives a message again that nobody acknowledged."""
+"""Seconds after which redis delivers an unacknowledged message again."""
 PATIENCE = 10.0
 """Seconds for an answer of RabbitMQ's management."""
 
-# What kombu uses of redis to consume a queue, and no more: no channels, nothing that administers.
+# Only the redis commands that kombu needs to consume a queue: no channels, no administration.
 _REDIS_RULES = (
     *("resetkeys", "resetchannels", "resetpass", "-@all"),
     *("+@read", "+@write", "+@transaction", "+@connection", "+@blocking", "+@scripting"),
@@ -57,7 +57,7 @@ def make_hub_app(url: str, program: str) -> Celery:
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_channel_error_retry=True,  # RabbitMQ refuses a user so
+        broker_channel_error_retry=True,  # this is how RabbitMQ refuses a user
         broker_pool_limit=1,
         task_queues=[Queue(name, Exchange(""), routing_key=name)],
         task_default_queue=name,
@@ -75,13 +75,13 @@ def make_hub_app(url: str, program: str) -> Celery:
 
 
 def _prefix(program: str) -> str:
-    return f"acoupi:{program.replace(':', '/')}:"  # no prefix begins another
+    return f"acoupi:{program.replace(':', '/')}:"  # no prefix is the start of another
 
 
 def management_of(url: str) -> str:
-    """Return where RabbitMQ has its management, unless it is told otherwise.
+    """Return the usual address of RabbitMQ's management.
 
-    A broker that is reached over TLS is administered over TLS: the login goes along each time.
+    It uses TLS if the broker does, because the login is sent with each request.
 
     Examples
     --------
@@ -97,19 +97,19 @@ def management_of(url: str) -> str:
 
 
 class HubBroker:
-    """Gives jobs to the workers, and lets the workers in.
+    """Sends jobs to the workers, and manages their users at the broker.
 
     Parameters
     ----------
     url
         With a login that may administer it.
     management
-        Address of RabbitMQ's management; only for a broker of its kind. None: `management_of`.
+        Address of RabbitMQ's management, for RabbitMQ only. None: `management_of`.
 
     Raises
     ------
     ConfigurationError
-        If it is no address of a broker, or of one of a kind that cannot be used.
+        If the address is not that of a broker, or of a kind that is not supported.
     HubUnavailableError
         From every method: it does not answer, or refuses.
     """
@@ -134,14 +134,14 @@ class HubBroker:
         """Return how many messages no worker has taken yet."""
         name = queue_of(program)
         with self._connected(program) as connection:
-            # Not passive: kombu asks redis for it without the prefix.
+            # Not passive: kombu would ask redis without the prefix.
             found = connection.default_channel.queue_declare(
                 queue=name, durable=True, auto_delete=False
             )
         return int(found.message_count)
 
     def settle_users(self, users: Sequence[BrokerUser]) -> None:
-        """Let these workers in, and no others."""
+        """Allow these workers, and no others."""
         with self._connected("") as connection:
             wanted = {one.name: one for one in users}
             present = self._users.names(connection)
@@ -161,7 +161,7 @@ class HubBroker:
         except Exception as error:  # transports raise errors of many kinds
             raise HubUnavailableError(
                 f"the broker of the hub does not answer ({broker_address(self._url)}).",
-                "start it, or give --broker the address that it has",
+                "start it, or correct the address in --broker",
                 why=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}",
             ) from error
 
@@ -175,13 +175,13 @@ def _usable(url: str) -> ExternalBroker:
         raise ConfigurationError(
             f"the hub cannot use the broker {place}.",
             "--broker redis://localhost:6379/0   or   --broker amqp://USER:PASSWORD@HOST",
-            why=f"its address is not understood ({type(error).__name__}).",
+            why=f"its address cannot be used ({type(error).__name__}).",
         ) from None
     return broker
 
 
 class _Users(Protocol):
-    """Users of workers at a broker; others are left alone."""
+    """Users of workers at a broker; other users are not touched."""
 
     def names(self, connection: Any) -> set[str]: ...
 
@@ -210,7 +210,7 @@ class _RedisUsers:
 
 
 def _trusting(authority: str | None) -> ssl.SSLContext:
-    """Trust the authority that the broker is trusted by; None: those of this machine."""
+    """Trust the broker's certificate authority; None: those of this machine."""
     return ssl.create_default_context(cafile=authority)
 
 

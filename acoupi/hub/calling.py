@@ -1,4 +1,4 @@
-"""What a worker asks of its hub over HTTP."""
+"""The HTTP client of a worker for its hub."""
 
 import hashlib
 import shutil
@@ -16,16 +16,16 @@ from acoupi.errors import ConfigurationError, HubError, HubUnavailableError
 __all__ = ["HubClient"]
 
 PATIENCE = 60.0
-"""Seconds for a question and its whole answer."""
+"""Seconds for a request and its whole response."""
 SLOWEST = 20_000
-"""Bytes a second; sound that comes slower is fetched again later."""
+"""Bytes a second; a slower download of sound is repeated later."""
 CHUNK = 2**16
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class HubClient:
-    """Asks a hub; may be used by several threads.
+    """Calls a hub; safe to use from several threads.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class HubClient:
     HubUnavailableError
         From every method: it does not answer, or not now.
     HubError
-        It refuses what is asked.
+        It refuses the request.
     ConfigurationError
         The token is not valid (any more).
     """
@@ -50,15 +50,15 @@ class HubClient:
         self._url, self._token, self._ca = url.rstrip("/"), token, ca
 
     def get(self, path: str, model: type[M]) -> M:
-        """Return what is at a path."""
+        """GET a path; return the response."""
         return model.model_validate(self._ask("GET", path).json())
 
     def post(self, path: str, body: BaseModel) -> Any:
-        """Say something; return the answer."""
+        """POST to a path; return the response."""
         return self._ask("POST", path, body.model_dump_json().encode()).json()
 
     def fetch(self, path: str, file: Path, size: int, sha256: str) -> None:
-        """Fetch a file, which is whole and right, or not there."""
+        """Fetch a file; it is complete and correct, or does not exist."""
         _need_room(file.parent, size)
         part = file.with_name(f".{file.name}.part")
         try:
@@ -83,14 +83,14 @@ class HubClient:
         if fetched != size:
             raise HubUnavailableError(
                 "the hub did not send all of a recording.",
-                "nothing: it is fetched again",
-                why=f"{fetched} of {size} bytes came.",
+                "nothing: acoupi fetches it again",
+                why=f"{fetched} of {size} bytes arrived.",
             )
         if digest.hexdigest() != sha256:
             raise HubError(
-                "the hub sent other sound than it took in.",
-                "acoupi hub analyse on its folder again, if it is of an archive",
-                why="its file was changed since, or is damaged.",
+                "the hub sent other sound than it had stored.",
+                "run acoupi hub analyse on its folder again, if it is from an archive",
+                why="its file has changed since, or is damaged.",
             )
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> requests.Response:
@@ -104,14 +104,14 @@ class HubClient:
 
     def _within(self, exchange: Any, seconds: float) -> Any:
         with DeadlineSession() as session:
-            session.trust_env = self._ca is None  # else a variable would decide instead
+            session.trust_env = self._ca is None  # else environment variables would take precedence
             session.verify = True if self._ca is None else str(self._ca)
             try:
                 return session.within(seconds, lambda: exchange(session))
             except (requests.RequestException, DeadlineError) as error:
                 raise HubUnavailableError(
                     f"the hub does not answer ({self._url}).",
-                    "look whether acoupi hub serve runs there",
+                    "check that acoupi hub serve is running there",
                     why=f"{root_cause(error)}.",
                 ) from error
 
@@ -123,7 +123,7 @@ class HubClient:
             method,
             f"{self._url}{quote(path)}",
             headers=headers,
-            auth=lambda request: request,  # and none from a .netrc file
+            auth=lambda request: request,  # no credentials from a .netrc file
             timeout=PATIENCE,
             allow_redirects=False,
             **options,
@@ -141,7 +141,7 @@ def _need_room(folder: Path, size: int) -> None:
 
 
 def _require(answer: requests.Response, url: str) -> None:
-    """Raise unless it is the answer to a question."""
+    """Raise unless the response is a success."""
     if answer.status_code == requests.codes.ok:
         return
     try:
@@ -151,12 +151,14 @@ def _require(answer: requests.Response, url: str) -> None:
     words = f"{words.rstrip('.')} (HTTP {answer.status_code})."
     if answer.status_code in (requests.codes.unauthorized, requests.codes.forbidden):
         raise ConfigurationError(
-            f"the hub does not let this worker in ({url}).",
+            f"the hub does not accept this worker's token ({url}).",
             "acoupi hub add-worker NAME --program P, at the hub, and use its token here",
             why=words,
         )
     if answer.status_code >= requests.codes.server_error:
         raise HubUnavailableError(
-            f"the hub cannot answer now ({url}).", "nothing: it is asked again", why=words
+            f"the hub cannot answer now ({url}).", "nothing: acoupi asks again", why=words
         )
-    raise HubError(f"the hub refuses what this worker asks ({url}).", "see why", why=words)
+    raise HubError(
+        f"the hub refuses a request of this worker ({url}).", "see the reason", why=words
+    )

@@ -42,13 +42,13 @@ from acoupi.web.writing import routes as writing_routes
 __all__ = ["HubSensor", "Place", "checked_zone", "make_dashboard", "serve"]
 
 AT_ONCE = 100
-"""Connections; more are told to come back."""
+"""Most connections; others are told to try later."""
 GRACE = 5
-"""Seconds for open answers when it is to end."""
+"""Seconds for open responses when it stops."""
 FOR_S = 20.0
-"""So long what is known of the sensors is good enough, seconds."""
+"""Seconds for which the states of sensors are cached."""
 MOST_DEPLOYMENTS = 200
-"""On the first page, the newest."""
+"""Newest detections on the first page."""
 MENU = {
     "": "Sensors",
     "detections": "Detections",
@@ -60,12 +60,12 @@ MENU = {
 
 
 class HubSensor:
-    """Answers what the pages ask, from the database of a hub; see `acoupi.web.sensor.Sensor`.
+    """Answers the pages from the database of a hub; see `acoupi.web.sensor.Sensor`.
 
     Parameters
     ----------
     hub, place
-        Whose pages they are, and where it is.
+        The hub and its place.
     """
 
     def __init__(self, hub: Hub, place: "Place") -> None:
@@ -76,7 +76,7 @@ class HubSensor:
         self.child_reader = ("acoupi.hub.reader:HubReader", place.url)
 
     def now(self) -> Now:
-        """Return how the sensors are, or were up to `FOR_S` ago: many heartbeats are read."""
+        """Return the states of the sensors, up to `FOR_S` old: reading heartbeats is slow."""
         with self._lock:
             if self._known is None or clock.monotonic() - self._known[0] >= FOR_S:
                 self._known = clock.monotonic(), self._now()
@@ -120,21 +120,25 @@ class HubSensor:
         since: datetime.datetime | None,
         until: datetime.datetime | None,
     ) -> dict[str, Any]:
-        """Return what ``acoupi effort --json`` prints."""
+        """Return the output of ``acoupi effort --json``."""
         which = find_deployment(self.reader, None if deployment is None else str(deployment))
         found, spans = read_effort(self.reader, which, since, until, grouped=True)
         return measure(found, spans).as_json()
 
     def add_verdict(self, verdict: VerdictRow) -> None:
-        """Store what a person says of a detection, or of a recording."""
+        """Store a person's verdict on a detection or a recording."""
         if not put_verdict(self._hub.database, verdict):
-            raise RecordingFileError("what was judged is not there any more.", "open it again")
+            raise RecordingFileError(
+                "the detection or recording no longer exists.", "open it again"
+            )
 
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return what the hub has of the sound of a recording, or of one of its clips."""
+        """Return the sound that the hub has of a recording, or of one of its clips."""
         row = self.reader.recording(recording_id)
         if row is None:
-            raise RecordingFileError("there is no recording of that id.", "acoupi recordings list")
+            raise RecordingFileError(
+                "there is no recording with that id.", "acoupi recordings list"
+            )
         found = find_sound(self._hub, clip_id or recording_id)
         return RecordingFile(
             name=f"{clip_id or recording_id}.{found.format}",
@@ -146,7 +150,7 @@ class HubSensor:
     def read_file(
         self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
     ) -> bytes:
-        """Return a part of it; less at its end."""
+        """Return a part of it; shorter at its end."""
         start = max(offset, 0)
         return b"".join(read_audio(self._hub, clip_id or recording_id, start, start + length))
 
@@ -165,31 +169,31 @@ def _text(time: datetime.datetime | None) -> str | None:
 
 @dataclass(frozen=True)
 class Place:
-    """Of a hub with pages: where its database is, and how the pages show the hub."""
+    """Where the pages find the hub's database, and how they show the hub."""
 
     url: str
-    """Address of the database, for processes that read it for themselves."""
+    """Address of the database, for child processes that read it."""
     folder: Path
-    """Where pictures, and exports, are made."""
+    """Folder where pictures and exports are made."""
     name: str = "hub"
-    """Of the hub, as the pages show it."""
+    """Name of the hub on its pages."""
     timezone: str = "UTC"
-    """Key of the zone in which times are shown."""
+    """Key of the time zone of the pages."""
 
 
 def make_dashboard(hub: Hub, place: Place, web: Web, signing: str | None = None) -> ASGIApp:
-    """Return the pages of a hub.
+    """Return the web application of a hub.
 
     Parameters
     ----------
     hub, place
-        Whose, and where.
+        The hub and its place.
     web
-        Settings of the pages: the path below which a proxy shows them.
+        Settings of the pages: the path at which a proxy shows them.
     signing
         Signs sessions; None: they end with this process.
     """
-    # It has no page that asks what only a sensor can answer.
+    # Pages that need a single sensor are left out.
     source = cast("Files", HubSensor(hub, place))
     subject = Subject(
         menu=MENU, first="fleet", trouble="", has_sound=lambda id_: _has_sound(hub, UUID(id_))
@@ -215,20 +219,20 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
 ) -> None:
-    """Serve the pages until a signal ends it; over TLS with a certificate and its key.
+    """Serve the pages until a signal stops it; over TLS if given a certificate and its key.
 
     Parameters
     ----------
     hub, place
-        As of `make_dashboard`.
+        As for `make_dashboard`.
     settings
-        Of the pages, as of the section ``web`` of a sensor: host, port, path_prefix,
+        Settings of the pages, as in the section ``web`` of a sensor: host, port, path_prefix,
         trusted_proxy.
 
     Raises
     ------
     ParameterError
-        If one of them, or the time zone, cannot be so.
+        If one of them, or the time zone, is not valid.
     """
     web = _checked(settings, place.timezone)
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -256,7 +260,7 @@ def checked_zone(text: str) -> str:
     Raises
     ------
     ParameterError
-        If there is none of that name.
+        If there is no such zone.
     """
     try:
         ZoneInfo(text)
@@ -278,5 +282,8 @@ def _checked(settings: Mapping[str, Any], timezone: str) -> Web:
         first = error.errors(include_url=False)[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise ParameterError(
-            option, f"{option} cannot be so.", "acoupi hub web --help", why=f"{first['msg']}."
+            option,
+            f"the value of {option} is not valid.",
+            "acoupi hub web --help",
+            why=f"{first['msg']}.",
         ) from error

@@ -1,4 +1,4 @@
-"""Who may see the pages of a hub: people with a token, by their role."""
+"""Access to the pages of a hub: people with a token, by their role."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ __all__ = ["PeopleAccess"]
 
 MAY_SEE = ("reviewer",)
 FOR_S = 5.0
-"""So long a person is taken to have the role of before, seconds."""
+"""Seconds for which a person's role is cached."""
 MOST_KNOWN = 1000
 _NOBODY = Visitor(None, "", may_write=False, may_listen=False)
 
@@ -26,15 +26,15 @@ _NOBODY = Visitor(None, "", may_write=False, may_listen=False)
 class PeopleAccess(PageAccess):
     """Lets reviewers and operators in by the tokens that ``acoupi hub add-person`` makes.
 
-    The pages tell places and play sound, which readers may not have. A session ends with its
-    token. Tokens cannot be guessed, so wrong ones make nobody wait.
+    The pages show exact places and play sound, which readers may not have. A session ends when
+    its token does. Tokens cannot be guessed, so a wrong one causes no delay.
 
     Parameters
     ----------
     settings
-        Of the pages.
+        Settings of the pages.
     database
-        Of the hub.
+        The hub's database.
     signing
         Signs sessions; None: they end with this process.
     """
@@ -52,25 +52,25 @@ class PeopleAccess(PageAccess):
 
     @property
     def routes(self) -> list[Route]:
-        """Log in and out, and whether the pages are there."""
+        """The pages for logging in and out, and for checking that the server is up."""
         return [one for one in super().routes if one.path != "/password"]
 
     def keys(self) -> Opener:
-        """Return what knows the tokens."""
+        """Return what checks tokens."""
         return self._people
 
     def key(self, request: Request) -> None:
-        """Return nothing: these pages change no sensor."""
+        """Do nothing: these pages change no sensor."""
 
     def visitor(self, request: Request) -> Visitor:
-        """Return who asks; nobody, as long as the database does not answer."""
+        """Return the person who asks; nobody while the database does not answer."""
         try:
             return super().visitor(request)
         except HubError:
             return _NOBODY
 
     def visitor_with(self, cookie: str) -> Visitor:
-        """Return who has a cookie."""
+        """Return the person whom a cookie belongs to."""
         text = self.session(cookie)
         person = None if text is None else self._people.person(text.split(".")[2])
         if text is None or person is None:
@@ -80,7 +80,7 @@ class PeopleAccess(PageAccess):
 
 
 class _People:
-    """Knows the people of a hub by the digests of their tokens."""
+    """Identifies the people of a hub by the digests of their tokens."""
 
     mark = "people"
     password = "none is chosen"  # noqa: S105 - a token is no password

@@ -30,20 +30,20 @@ __all__ = [
 ]
 
 YEARS = range(1900, 2200)
-"""Of times that are stored."""
+"""Years of times that are stored."""
 LARGEST = 1e9
-"""Seconds of a recording, and seconds and hertz of where in it something was found."""
+"""Largest duration or time in seconds, and frequency in hertz."""
 PATIENCE = 10
 """Seconds to wait for the server."""
 LONGEST_STATEMENT = 60.0
-"""Seconds that the server may work on a statement, where nothing else is said."""
+"""Default limit for a statement on the server, seconds."""
 LONGEST_WRITE = 120.0
-"""Seconds that somebody waits for the only connection that writes."""
+"""Longest wait for the only connection that writes, seconds."""
 _OPTIONS = "-c search_path=public,acoupi_sqlite,pg_catalog"
 _MAKING = 0x61634855
 """Key of the lock that lets one process at a time make the tables; "acHU"."""
 _FETCHED = 2000
-"""Rows of a stream that are held at a time."""
+"""Rows of a stream that are in memory at a time."""
 
 _VALUE = re.compile(r"(?<![:\w]):(\w+)")
 _JOIN = re.compile(r"CROSS JOIN (\w+ \w+) ON")
@@ -53,11 +53,11 @@ _LISTED = re.compile(r"\bIN \((\s*SELECT [^;]{1,40} FROM json_each\(:\w+\)\s*)\)
 
 @cache
 def translated(statement: str) -> str:
-    """Return a statement of a sensor's store as PostgreSQL reads it.
+    """Return a statement of a sensor's store in the syntax of PostgreSQL.
 
-    Names of values are written otherwise; what fixes the order of tables and the index is left
-    out: PostgreSQL keeps statistics. A list becomes an array, which is made once, so that an
-    index finds what is in it.
+    Placeholders are written differently, and hints on join order and indexes are left out:
+    PostgreSQL has statistics. A list becomes an array that is made once, so that an index is
+    used to look up its elements.
 
     Examples
     --------
@@ -94,10 +94,10 @@ class Connection:
 
 
 class _Link(psycopg.Connection[Any]):
-    """A connection that does not wait for ever for a server that has stopped without a word."""
+    """A connection that does not wait for ever for a server that stopped silently."""
 
     longest: float | None = LONGEST_STATEMENT
-    """Seconds that the server may work on a statement; None: as long as it takes."""
+    """Limit for a statement on the server, seconds; None: no limit."""
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **more: Any) -> Any:
         """Run an exchange with the server; close the connection if it does not answer in time."""
@@ -105,7 +105,7 @@ class _Link(psycopg.Connection[Any]):
 
     def _limited(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         assert self.longest is not None
-        end = clock.monotonic() + self.longest + PATIENCE  # the server itself gives up earlier
+        end = clock.monotonic() + self.longest + PATIENCE  # the server's own limit is earlier
         try:
             wanted = next(gen)
             while True:
@@ -131,8 +131,8 @@ class HubDatabase:
     Raises
     ------
     HubError
-        From every method: no server answers, it refuses, or the database is not a hub's or that
-        of another version.
+        From every method: no server answers, it refuses, or the database is not a hub's or has
+        another version.
     """
 
     def __init__(self, url: str) -> None:
@@ -141,7 +141,7 @@ class HubDatabase:
         self._connection: _Link | None = None
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close the connections."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -155,8 +155,8 @@ class HubDatabase:
         Parameters
         ----------
         longest
-            Seconds that the server may work on one statement, or on the next rows of one; None:
-            as long as it takes.
+            Limit in seconds for one statement on the server, or for the next rows of one; None: no
+            limit.
         """
         with self._told(), closing(self._connect()) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -183,7 +183,7 @@ class HubDatabase:
     @contextmanager
     def _only_one(self) -> Iterator[None]:
         if not self._writes.acquire(timeout=LONGEST_WRITE):
-            raise psycopg.OperationalError(f"others have used it for {LONGEST_WRITE:g} s")
+            raise psycopg.OperationalError(f"others have held it for {LONGEST_WRITE:g} s")
         try:
             yield
         finally:
@@ -214,7 +214,7 @@ class HubDatabase:
         except psycopg.OperationalError as error:
             raise HubUnavailableError(
                 f"the database of the hub does not answer ({self._place}).",
-                "start PostgreSQL, or give the address that it has",
+                "start PostgreSQL, or correct its address",
                 why=_first_line(error),
             ) from error
         except psycopg.Error as error:
@@ -226,14 +226,14 @@ class HubDatabase:
 
 
 def _limit(connection: _Link, longest: float | None) -> None:
-    """Let the server end a statement that takes longer, and this process, if it does not."""
+    """Limit a statement on the server, and in this process in case the server does not."""
     connection.longest = longest
     if longest is not None:
         connection.execute(f"SET statement_timeout = '{longest:g}s'")
 
 
 def _make(connection: psycopg.Connection[Any]) -> None:
-    """Make the tables of a hub where there are none."""
+    """Make the tables of a hub if there are none."""
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
         found = connection.execute("SELECT to_regclass('public.acoupi_hub')").fetchone()
@@ -252,27 +252,27 @@ def _make(connection: psycopg.Connection[Any]) -> None:
         raise HubError(
             f"the database of the hub is of version {number}, not {VERSION}.",
             "use the acoupi that made it, or a newer one",
-            why="its tables are others.",
+            why="its tables differ.",
         )
 
 
 class _TextDumper(StrDumper):
-    """Sends text without the character 0, which PostgreSQL cannot store."""
+    """Sends text without NUL characters, which PostgreSQL cannot store."""
 
     def dump(self, obj: str) -> Buffer | None:
         return super().dump(storable(obj))
 
 
 def storable(text: str) -> str:
-    """Return text as PostgreSQL can store it, which has no character 0."""
+    """Return text without NUL characters, which PostgreSQL cannot store."""
     return text.replace("\0", "\ufffd")
 
 
 def storable_time(time: datetime) -> int:
-    """Return a time in microseconds from 1970, if a hub stores it.
+    """Return a time in microseconds since 1970, if a hub stores it.
 
-    What is stored is shown in any time zone, and in pages for years; times near the first and
-    the last that there are cannot be.
+    Stored times are shown in any time zone, and on pages by year; times near the first and last
+    that Python can represent would fail there.
 
     Raises
     ------
@@ -281,15 +281,15 @@ def storable_time(time: datetime) -> int:
     """
     if time.year not in YEARS:
         raise HubError(
-            f"the hub stores no time such as {time.isoformat()}.",
+            f"the hub cannot store the time {time.isoformat()}.",
             "set the clock",
-            why=f"it stores those of the years {YEARS[0]} to {YEARS[-1]}.",
+            why=f"it stores times in the years {YEARS[0]} to {YEARS[-1]}.",
         )
     return to_microseconds(time)
 
 
 def storable_number(value: float) -> float:
-    """Return seconds or hertz, if a hub stores them: they are added to times, and shown.
+    """Return seconds or hertz, if a hub stores them; they are added to times, and shown.
 
     Raises
     ------
@@ -298,9 +298,9 @@ def storable_number(value: float) -> float:
     """
     if not abs(value) <= LARGEST:  # NaN neither
         raise HubError(
-            f"the hub stores no duration, time or frequency such as {value:g}.",
-            "look at the program that reports it",
-            why=f"it stores up to {LARGEST:g} s, and Hz.",
+            f"the hub cannot store the duration, time or frequency {value:g}.",
+            "check the program that reports it",
+            why=f"it stores up to {LARGEST:g} s or Hz.",
         )
     return value
 
@@ -320,7 +320,7 @@ def _place(url: str) -> str:
             "postgresql:///acoupi",
             why="it is where sensors and people reach a hub; this needs its database."
             if is_of_hub
-            else "it is no URL of that kind, nor host=… dbname=… with a value for each.",
-        ) from None  # libpq quotes what it cannot read, with the password
+            else "it is neither such a URL nor host=… dbname=… with values.",
+        ) from None  # libpq would quote the address, with the password
     host, port = parts.get("host", "this machine"), parts.get("port", 5432)
     return f"{parts.get('dbname', '')} at {host}:{port}"

@@ -1,7 +1,7 @@
-"""Giving the jobs of a hub to its broker, and taking back those that got lost.
+"""Sending the jobs of a hub to its broker, and again if they get lost.
 
-The database knows what is to be done; the broker only hands it round. It may be wiped, and this
-process or any worker killed at any moment: a job that nobody is at is given out again.
+The database has the truth about jobs; the broker only distributes them. The broker may be
+wiped, and this process or any worker killed, at any moment: unclaimed jobs are sent again.
 """
 
 import logging
@@ -21,18 +21,18 @@ __all__ = ["Dispatcher", "dispatch"]
 logger = logging.getLogger(__name__)
 
 MOST_SENT = 200
-"""Jobs of a program that lie in its queue at a time; what is wiped with a broker is no more."""
+"""Most jobs of a program in its queue at a time; no more are lost with a broker."""
 LOST_AFTER = 10.0
-"""Seconds after which a job that is neither in the queue nor begun counts as lost."""
+"""Seconds after which a job that is neither queued nor started counts as lost."""
 PAUSE = 1.0
-"""Seconds between two turns."""
+"""Seconds between two rounds."""
 USERS_EVERY = 10.0
-"""Seconds after which the users at the broker are put right; it may have been wiped."""
+"""Seconds between updates of the broker's users; it may have been wiped."""
 _LOCK = 0x61634844
-"""Key of the lock that lets one dispatcher at a time choose; "acHD"."""
+"""Key of the lock that lets one dispatcher at a time choose jobs; "acHD"."""
 
 MOST_DEATHS = 5
-"""Attempts that ended with their worker, after which a recording is failed: it may be the cause."""
+"""Workers that may die at a recording, before it counts as failed: it may be the cause."""
 KILLS = f"{MOST_DEATHS} workers ended, or fell silent, while they analysed it"
 
 _EXPIRED = """
@@ -66,12 +66,12 @@ _BACK = """
 
 
 class Dispatcher:
-    """Gives jobs to the broker, a turn at a time.
+    """Sends jobs to the broker, one round at a time.
 
     Raises
     ------
     HubError
-        From every method: the database or the broker does not answer. Nothing is lost then.
+        From every method: the database or the broker does not answer. Nothing is lost.
     """
 
     def __init__(self, database: HubDatabase, broker: HubBroker) -> None:
@@ -80,7 +80,7 @@ class Dispatcher:
         self._users_due = 0.0
 
     def turn(self) -> int:
-        """Take back what got lost and send what waits; return how many jobs were sent."""
+        """Take back lost jobs and send waiting ones; return how many were sent."""
         if data.monotonic() >= self._users_due:
             self._broker.settle_users(get_broker_users(self._database))
             self._say_idle()
@@ -100,19 +100,19 @@ class Dispatcher:
         if expired:
             failed = [row for row, state in expired if state == "failed"]
             again = len(expired) - len(failed)
-            logger.warning("%d jobs wait again: their workers are gone", again)
+            logger.warning("%d jobs are waiting again: their workers are gone", again)
             for row in failed:
                 logger.error("The job %d has failed: %s", row, KILLS)
         for program in sent:
             if self._broker.count_waiting(program):
-                continue  # it may be among these
+                continue  # its job may be among these
             with self._database.writing() as connection:
                 lost = connection.execute(_LOST, {**values, "program": program}).fetchall()
             if lost:
-                logger.warning("%d jobs of %s wait again: they got lost", len(lost), program)
+                logger.warning("%d jobs of %s are waiting again: they got lost", len(lost), program)
 
     def _send(self, program: str) -> int:
-        """Send what waits for a program; noted first, so that none is sent twice at once."""
+        """Send waiting jobs of a program; marked as sent first, so that none is sent twice."""
         values = {
             "now": to_microseconds(data.utc_now()), "program": program, "most": MOST_SENT,
         }  # fmt: skip
@@ -130,15 +130,15 @@ class Dispatcher:
         return len(taken)
 
     def _say_idle(self) -> None:
-        """Say of a program that has work and no worker, once."""
+        """Warn once of a program that has jobs but no worker."""
         idle = set(programs_without_workers(self._database))
         for program in sorted(idle - self._idle):
-            logger.warning("No worker has the program %s; recordings wait for one", program)
+            logger.warning("No worker has the program %s; its recordings wait", program)
         self._idle = idle
 
 
 def dispatch(dispatcher: Dispatcher, stopped: threading.Event, pause: float = PAUSE) -> None:
-    """Dispatch until told to stop, whatever does not answer meanwhile."""
+    """Dispatch until told to stop, through any outage."""
     trouble: str | None = None
     while not stopped.wait(pause):
         said = _trouble(dispatcher.turn)
@@ -146,9 +146,9 @@ def dispatch(dispatcher: Dispatcher, stopped: threading.Event, pause: float = PA
             beat()
         if said != trouble:
             if said is None:
-                logger.info("All answer again")
+                logger.info("Database and broker answer again")
             else:
-                logger.warning("%s Nothing is lost: it is tried again", said)
+                logger.warning("%s Nothing is lost: acoupi tries again", said)
         trouble = said
 
 

@@ -1,4 +1,4 @@
-"""Whether a sensor can have some settings, by the schema of its program; it checks them again."""
+"""Checks settings for a sensor by its program's schema; the sensor checks them again."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,16 +24,16 @@ __all__ = ["Schema", "schema_of", "value_of"]
 
 
 class Schema(NamedTuple):
-    """Which settings a sensor has."""
+    """The schema of a sensor's settings."""
 
     sensor: InForce
     model: type[BaseModel] | None
-    """None: it is not known here."""
+    """None if it is not known here."""
     why: str
-    """It is not known."""
+    """Why it is not known."""
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise unless the sensor can have some settings, beside those that it said it has.
+        """Raise unless the sensor can have these settings together with its reported ones.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Schema(NamedTuple):
                 )
 
     def _base(self) -> dict[str, Any]:
-        """Return what the sensor said it has, as far as that is valid here; secrets are not."""
+        """Return the sensor's reported settings as far as they are valid here, without secrets."""
         assert self.model is not None
         said = {name: one for name, one in self.sensor.values.items() if not is_about_hub(name)}
         try:
@@ -93,9 +93,9 @@ class Schema(NamedTuple):
 
 
 def schema_of(sensor: InForce) -> Schema:
-    """Return which settings a sensor has, if its program is installed here."""
+    """Return the schema of a sensor's settings, if its program is installed here."""
     if sensor.program is None:
-        return Schema(sensor, None, "it has not said which program it runs")
+        return Schema(sensor, None, "it has not reported its program")
     try:
         return Schema(sensor, load_program_class(sensor.program).get_config_schema(), "")
     except AcoupiError:
@@ -103,7 +103,7 @@ def schema_of(sensor: InForce) -> Schema:
 
 
 def value_of(schemas: list[Schema], name: str, text: str) -> Any:
-    """Return the value of a setting that a text means; by JSON where no schema is known."""
+    """Return the value of a setting that a text means; as JSON where no schema is known."""
     known = [one for one in schemas if one.model is not None]
     if known:
         return known[0].parsed(name, text)
@@ -115,7 +115,7 @@ def value_of(schemas: list[Schema], name: str, text: str) -> Any:
 
 def _loaded(model: type[BaseModel], settings: Mapping[str, Any]) -> tuple[BaseModel, BaseModel]:
     text = json.dumps(nested(dict(settings)))
-    own, about = split_document(Document(text, ".json", "what the hub offers"), model)
+    own, about = split_document(Document(text, ".json", "the settings from the hub"), model)
     assert own is not None
     schema = sensor_schema()
     sensor = schema() if about is None else load_document(about, schema, names=SENSOR)

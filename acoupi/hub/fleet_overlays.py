@@ -1,4 +1,4 @@
-"""What a hub gives to sensors: to all, to those of a group, to one; the last wins."""
+"""Settings that a hub gives to all sensors, to a group, or to one; the last wins."""
 
 import json
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ __all__ = ["BASE", "IMAGE", "Overlays", "nested", "place_of"]
 
 BASE = "base"
 IMAGE = "sensor.image"
-"""Stands among the settings, and is none: the image from which containers run."""
+"""Stored among the settings without being one: the image of the containers."""
 
 
 class Overlays(NamedTuple):
-    """All of them, and which sensor is in which group."""
+    """All settings that a hub gives, and the groups of sensors."""
 
     settings: dict[str, dict[str, Any]]
-    """By place ("base", "group/NAME", "sensor/NAME") and name of the setting."""
+    """Values by place ("base", "group/NAME", "sensor/NAME") and setting."""
     groups: dict[str, str]
-    """Of each sensor that is in one."""
+    """The group of each sensor that is in one."""
 
     @classmethod
     def read(cls, connection: Connection) -> "Overlays":
-        """Return what the database holds."""
+        """Read them from the database."""
         settings: dict[str, dict[str, Any]] = {}
         for place, setting, value in connection.execute(
             "SELECT place, setting, value FROM fleet_overlay ORDER BY place, setting"
@@ -35,7 +35,7 @@ class Overlays(NamedTuple):
         return cls(settings, dict(members.fetchall()))
 
     def write(self, connection: Connection) -> None:
-        """Put these in place of what the database holds."""
+        """Replace those in the database with these."""
         connection.execute("DELETE FROM fleet_overlay")
         connection.execute("DELETE FROM fleet_member")
         for place, settings in self.settings.items():
@@ -82,7 +82,7 @@ class Overlays(NamedTuple):
         return self._replace(settings=self.settings | {place: there})
 
     def with_group(self, name: str, sensors: list[str]) -> "Overlays":
-        """Return these with a group that has these sensors and no others."""
+        """Return these with a group of exactly these sensors."""
         others = {one: group for one, group in self.groups.items() if group != name}
         return self._replace(groups=others | dict.fromkeys(sensors, name))
 
@@ -117,7 +117,7 @@ def words_of(place: str) -> str:
 
 
 def nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted name as a configuration file has them.
+    """Return settings by dotted name in the form of a configuration file.
 
     Examples
     --------

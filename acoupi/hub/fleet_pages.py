@@ -1,4 +1,4 @@
-"""The page from which sensors have their settings.
+"""The HTTP endpoint from which sensors get their settings.
 
 ``GET /v1/settings`` returns an `acoupi.offers.Envelope` with the settings of the sensor that asks.
 """
@@ -20,7 +20,7 @@ from acoupi.offers import Envelope
 __all__ = ["envelope_of", "fleet_routes"]
 
 LOOK_EVERY = 2.0
-"""Seconds from one look at all that sensors reported to the next."""
+"""Seconds between two looks at all that sensors reported."""
 
 _CURRENT = """
     SELECT d.state, d.document, d.signature, d.undo_document, d.undo_signature
@@ -42,7 +42,7 @@ def fleet_routes(hub: Hub) -> list[Route]:
 
 
 class _Look:
-    """Lets one request in a while do what is to be done for all."""
+    """Lets one request now and then do the work for all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,9 +63,9 @@ def envelope_of(database: HubDatabase, sensor: str) -> Envelope:
     Raises
     ------
     HubError
-        If what the database holds was not signed by the key of the hub, or for another sensor.
+        If the stored settings were not signed by the hub's key, or for another sensor.
     """
-    with database.writing() as connection:  # which is open already
+    with database.writing() as connection:  # which is open anyway
         key = hub_key(connection)
         found = connection.execute(_CURRENT, {"sensor": sensor}).fetchone()
     if found is None:
@@ -78,6 +78,6 @@ def envelope_of(database: HubDatabase, sensor: str) -> Envelope:
         envelope.opened(key or "", sensor)
     except ConfigurationError as error:
         raise HubError(
-            f"the settings of {sensor} are not given: {error.why}", error.help, why=error.why
+            f"the settings for {sensor} are withheld: {error.why}", error.help, why=error.why
         ) from error
     return envelope

@@ -1,4 +1,4 @@
-"""Changing settings and images of sensors from a hub: checked for all, offered to some first."""
+"""Changing settings and images of sensors from a hub: checked for all, tried by some first."""
 
 import dataclasses
 import json
@@ -23,9 +23,9 @@ __all__ = ["Change", "hub_key", "set_group", "set_image", "set_key", "set_value"
 CONTAINERS = "compose"
 """The target of sensors that can get an image from a hub."""
 NAMED = 5
-"""Sensors by which a change cannot be judged and that are named."""
+"""Most sensors that are named as unfit to judge a change by."""
 LOOKED_AT = 20
-"""Heartbeats and alarms of a sensor by which it is judged."""
+"""Newest heartbeats and alarms by which a sensor is judged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,17 @@ class Change:
     first: int = 1
     """Sensors that try it before the others get it."""
     minutes: float = 60
-    """Within which a sensor must be well with it, and have recorded."""
+    """Minutes within which a sensor must be well with it, and have recorded."""
 
 
 class Offered(NamedTuple):
-    """What a change did."""
+    """The outcome of a change."""
 
     first: list[str]
-    """Sensors that are to try it."""
+    """Sensors that try it first."""
     others: list[str]
     notes: list[str]
-    """Which sensors could not be checked here, or do not follow the hub."""
+    """Remarks on sensors that were not checked here, or do not follow the hub."""
 
 
 def hub_key(connection: Connection) -> str | None:
@@ -58,23 +58,23 @@ def hub_key(connection: Connection) -> str | None:
 
 
 def set_key(database: HubDatabase, public: str, *, replace: bool = False) -> None:
-    """Let the hub know the operator's public key.
+    """Store the operator's public key at the hub.
 
     Parameters
     ----------
     replace
-        Whether also in place of another; what that one signed is no longer given.
+        Whether to replace another key; settings signed by that one are no longer given.
 
     Raises
     ------
     HubError
-        If the hub knows another one.
+        If the hub has another key.
     """
     with database.writing() as connection:
         known = hub_key(connection)
         if known not in (None, public) and not replace:
             raise HubError(
-                "the hub knows another key.",
+                "the hub has another key.",
                 "acoupi fleet keys --key FILE   (with that key, or --replace)",
                 why=f"its sensors follow the public key {known}.",
             )
@@ -83,13 +83,13 @@ def set_key(database: HubDatabase, public: str, *, replace: bool = False) -> Non
 
 
 def set_value(database: HubDatabase, name: str, setting: str, text: str, change: Change) -> Offered:
-    """Set a setting for all sensors ("base"), those of a group, or one.
+    """Change a setting for all sensors ("base"), for a group, or for one.
 
     Raises
     ------
     AcoupiError
-        If there is no such group, sensor or setting, one of the sensors cannot have it, nobody
-        could judge it, another change is being tried, or the key is not that of the hub.
+        If there is no such group, sensor or setting, one of the sensors cannot have it, no sensor
+        can try it, another change is on trial, or the key is not the hub's.
     """
     if setting == IMAGE:
         raise ParameterError(
@@ -110,19 +110,19 @@ def set_value(database: HubDatabase, name: str, setting: str, text: str, change:
 
 
 def set_image(database: HubDatabase, name: str, image: str, change: Change) -> Offered:
-    """Let all sensors ("base"), those of a group, or one, run from an image; see `set_value`.
+    """Have all sensors ("base"), a group, or one run from an image; see `set_value`.
 
     Raises
     ------
     AcoupiError
-        If one of them cannot: only those in containers that a person set up get it from a hub.
+        If one cannot: only sensors in containers that a person set up take images from a hub.
     """
     if not re.fullmatch(OF_IMAGES, image):
         raise ParameterError(
             image,
             f'"{image}" cannot be the name of an image.',
             "acoupi fleet update base ghcr.io/me/sensor@sha256:…",
-            why="it is as docker pull takes it.",
+            why="it is a name for docker pull.",
         )
 
     def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
@@ -138,20 +138,20 @@ def _require_containers(sensor: InForce) -> None:
     """Raise unless a hub can let a sensor run from another image."""
     if sensor.target == CONTAINERS:
         return
-    why, remedy = "it does not follow this hub, as far as it said", "acoupi fleet follow   (there)"
+    why, remedy = "it has not reported that it follows this hub", "acoupi fleet follow   (there)"
     if sensor.target is not None:
         why = f'it runs on the target "{sensor.target}", from the installed package'
         remedy = "acoupi help moving-and-updating"
     elif sensor.number is not None:
-        why = "it sets itself up from variables, and has its image from where it is run"
-        remedy = "a release of balena, or the image in Kubernetes or Compose, where it is run"
+        why = "it sets itself up from variables, and its image is chosen where it is deployed"
+        remedy = "a balena release, or the image in its Kubernetes or Compose files"
     raise ConfigurationError(
         f"the sensor {sensor.sensor} cannot get an image from the hub.", remedy, why=f"{why}."
     )
 
 
 def unset_value(database: HubDatabase, name: str, setting: str, change: Change) -> Offered:
-    """Set a setting no longer; see `set_value`."""
+    """Withdraw a setting; see `set_value`."""
 
     def changed(overlays: Overlays, sensors: list[InForce]) -> tuple[Overlays, str]:
         place = place_of(name, overlays, [one.sensor for one in sensors])
@@ -161,7 +161,7 @@ def unset_value(database: HubDatabase, name: str, setting: str, change: Change) 
 
 
 def set_group(database: HubDatabase, name: str, sensors: list[str], change: Change) -> Offered:
-    """Let a group have these sensors and no others; see `set_value`."""
+    """Make a group of exactly these sensors; see `set_value`."""
 
     def changed(overlays: Overlays, known: list[InForce]) -> tuple[Overlays, str]:
         names = {one.sensor for one in known}
@@ -172,7 +172,7 @@ def set_group(database: HubDatabase, name: str, sensors: list[str], change: Chan
                 "NAME",
                 f'a group cannot be called "{name}".',
                 f"acoupi fleet group {name}-group …",
-                why="all sensors together, or one of them, are called that.",
+                why="that is the name of all sensors, or of one of them.",
             )
         return overlays.with_group(name, sensors), f"the group {name}: {', '.join(sensors)}"
 
@@ -180,7 +180,7 @@ def set_group(database: HubDatabase, name: str, sensors: list[str], change: Chan
 
 
 def _at(place: str, overlays: Overlays, sensors: list[InForce]) -> list[InForce]:
-    """Return the sensors that a place is about."""
+    """Return the sensors that a place covers."""
     kind, _, name = place.partition("/")
     if kind == "group":
         return [one for one in sensors if overlays.groups.get(one.sensor) == name]
@@ -231,7 +231,7 @@ def _change(database: HubDatabase, changed: Changed, change: Change) -> Offered:
 
 
 class _Wanted(NamedTuple):
-    """What a sensor is to have."""
+    """The settings that a sensor should have."""
 
     settings: dict[str, Any]
     """By dotted name."""
@@ -249,9 +249,9 @@ class _Wanted(NamedTuple):
 
 def _notes(one: Schema) -> Iterator[str]:
     if one.model is None:
-        yield f"{one.sensor.sensor} was not checked here: {one.why}."
+        yield f"{one.sensor.sensor} could not be checked here: {one.why}."
     if one.sensor.number is None:
-        yield f"{one.sensor.sensor} does not follow this hub, as far as it said."
+        yield f"{one.sensor.sensor} has not reported that it follows this hub."
 
 
 def _well(database: HubDatabase, now: datetime) -> set[str]:
@@ -264,13 +264,13 @@ def _require_key(connection: Connection, private: str) -> None:
     known = hub_key(connection)
     if known is None:
         raise HubError(
-            "this hub does not know whose settings it may offer.",
+            "this hub has no key for settings.",
             "acoupi fleet keys",
-            why="it has no public key yet.",
+            why="settings must be signed, and the hub has no public key yet.",
         )
     if public_key(private) != known:
         raise HubError(
-            "the hub refuses the signature of another key.",
+            "the hub refuses a signature by another key.",
             "acoupi fleet set … --key FILE",
             why=f"its sensors follow the public key {known}.",
         )
@@ -282,13 +282,13 @@ def _require_none(connection: Connection) -> None:
     ).fetchone()
     if found is not None:
         raise HubError(
-            "another change is being tried.",
+            "another change is on trial.",
             "acoupi fleet set --status",
-            why=f"one at a time: {found[0]}.",
+            why=f"only one change at a time is tried: {found[0]}.",
         )
 
 
-# What a sensor has now: of its last document, the settings or, if it was undone, those before.
+# A sensor's current settings: from its last document, or those before if it was undone.
 HAD, GOOD = ["offered", "good", "undone"], ["good", "undone"]
 _LAST = """
     SELECT CASE state WHEN 'undone' THEN undo_document ELSE document END
@@ -298,7 +298,7 @@ _LAST = """
 
 
 def _newest(connection: Connection, sensor: InForce, states: list[str]) -> Offer:
-    """Return the newest that a sensor was offered, of some states; without settings if none."""
+    """Return a sensor's newest document in one of these states; an empty one if none."""
     values = {"row": sensor.row, "states": states}
     found = connection.execute(_LAST, values).fetchone()
     if found is None:
@@ -315,12 +315,12 @@ _RECORDED = """
 def _first(
     connection: Connection, concerned: list[InForce], well: set[str], change: Change
 ) -> list[str]:
-    """Return the sensors that are to try a change.
+    """Return the sensors that try a change first.
 
     Raises
     ------
     ConfigurationError
-        If there are not so many by which it could be judged.
+        If there are too few sensors to judge it by.
     """
     found = {one.sensor: _obstacle(connection, one, well, change) for one in concerned}
     able = [name for name, what in found.items() if what is None]
@@ -332,7 +332,7 @@ def _first(
             "there would be too few sensors to judge this change by.",
             "acoupi fleet follow (on the sensor), acoupi fleet status, or --minutes 1440 where "
             "they record only at night",
-            why=f"{wanted} are to try it first, but {', '.join(named[:NAMED])}{more}.",
+            why=f"{wanted} should try it first, but {', '.join(named[:NAMED])}{more}.",
         )
     return able[:wanted]
 
@@ -340,7 +340,7 @@ def _first(
 def _obstacle(
     connection: Connection, sensor: InForce, well: set[str], change: Change
 ) -> str | None:
-    """Return why a sensor cannot try a change; None: it can."""
+    """Return why a sensor cannot try a change; None if it can."""
     if sensor.number is None:
         return "does not follow the hub"
     if sensor.sensor not in well:
@@ -381,7 +381,7 @@ _PUT = """
 def _signed(
     connection: Connection, sensor: InForce, wanted: _Wanted, change: Change
 ) -> dict[str, Any]:
-    """Sign what a sensor is to have, and what it is to have again if that is undone."""
+    """Sign the settings for a sensor, and those to return to if they are undone."""
     number = _next_number(connection, sensor)
     good = _newest(connection, sensor, GOOD)
 
@@ -408,7 +408,7 @@ def _signed(
 
 
 def _next_number(connection: Connection, sensor: InForce) -> int:
-    """Return a number higher than all that were ever signed for a sensor, or that it has."""
+    """Return a number higher than any signed for a sensor so far, or in force there."""
     (last,) = connection.one(
         "SELECT coalesce(max(number), -1) FROM fleet_document WHERE sensor_row = :row",
         {"row": sensor.row},

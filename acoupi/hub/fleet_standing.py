@@ -1,4 +1,4 @@
-"""What sensors said of their settings."""
+"""What sensors reported about their settings."""
 
 import json
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ _STANDINGS = """
 
 @dataclass(frozen=True, kw_only=True)
 class InForce:
-    """A sensor that may report, and what it said of its settings; None: nothing yet."""
+    """A sensor that may report, and its reported settings; None: nothing yet."""
 
     row: int
     sensor: str
@@ -49,11 +49,11 @@ class InForce:
     values: dict[str, Any]
     variables: list[str]
     number: int | None
-    """Of the document in force; 0: of none yet; None: it did not say that it follows the hub."""
+    """Number of the document in force; 0: none yet; None: it does not follow the hub."""
     since: datetime | None
-    """When the settings were put in force, by the sensor's clock."""
+    """When the settings came into force, by the sensor's clock."""
     target: str | None
-    """Where its services run, if it is followed beside them; None: it is not."""
+    """Its target, if `acoupi fleet follow` runs beside its services; else None."""
     refused: int
     why: str
     reported_on: datetime | None
@@ -61,7 +61,7 @@ class InForce:
 
 
 def put_settings(connection: Connection, sensor_row: int, report: SettingsReport) -> None:
-    """Note what a sensor says of its settings."""
+    """Store what a sensor reports about its settings."""
     values = {
         "sensor": sensor_row,
         "program": report.program,
@@ -81,12 +81,12 @@ def put_settings(connection: Connection, sensor_row: int, report: SettingsReport
 
 
 def get_standings(connection: Connection, rows: list[int] | None = None) -> list[InForce]:
-    """Return the sensors that may report, by name; all, or those with some rows."""
+    """Return the sensors that may report, by name; all, or those with these rows."""
     return [_in_force(row) for row in connection.execute(_STANDINGS, {"rows": rows})]
 
 
 def get_values(database: HubDatabase) -> dict[str, dict[str, Any]]:
-    """Return the settings of each sensor that told them, by dotted name; none are secret."""
+    """Return the settings of each sensor that reported them, by dotted name; no secrets."""
     with database.reading() as connection:
         return {one.sensor: one.values for one in get_standings(connection) if one.values}
 

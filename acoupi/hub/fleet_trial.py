@@ -1,7 +1,7 @@
-"""Whether changed settings are good: by what sensors report, and nothing else.
+"""Whether changed settings are good: judged only by what sensors report.
 
-Nothing runs for it: whenever a sensor asks for its settings, or a person how far a change is,
-`advance` looks at what came meanwhile. Everything that it knows is in the database.
+No process runs for it: whenever a sensor asks for its settings, or a person for the progress,
+`advance` looks at what arrived since. All of its state is in the database.
 """
 
 import json
@@ -22,7 +22,7 @@ from acoupi.system.update_verdict import Facts, Verdict, judge
 __all__ = ["advance", "changes"]
 
 SWITCH = timedelta(seconds=5)
-"""What began so soon after the switch may have been recorded with the settings of before."""
+"""Recordings that start so soon after the switch may have the old settings."""
 
 _OPEN = """
     SELECT d.sensor_row, d.number, d.change_row, d.is_first, d.was_well, d.state = 'good',
@@ -37,7 +37,7 @@ _OPEN = """
 
 
 class _Document(NamedTuple):
-    """A document that a sensor is offered and that is neither good nor undone, or..."""
+    """A document offered to a sensor that is neither good nor undone yet, or..."""
 
     sensor_row: int
     number: int
@@ -45,13 +45,13 @@ class _Document(NamedTuple):
     is_first: bool
     was_well: bool
     is_good: bool
-    """...that is good, while others still try the same."""
+    """...that is good, while other sensors still try the same change."""
     offered_on_us: int
     minutes: float
 
 
 def advance(database: HubDatabase, now: datetime) -> None:
-    """Confirm, pass on or undo what sensors were offered, by what they reported since.
+    """Confirm, pass on or undo offered settings, by what sensors reported since.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def advance(database: HubDatabase, now: datetime) -> None:
 
 
 def _open(connection: Connection) -> list[tuple[_Document, InForce]]:
-    """Return what may still be undone, with what each sensor said of its settings."""
+    """Return documents that may still be undone, with each sensor's reported settings."""
     documents = [_Document(*found) for found in connection.execute(_OPEN)]
     rows = [one.sensor_row for one in documents]
     sensors = {one.row: one for one in get_standings(connection, rows)}
@@ -106,7 +106,7 @@ def _settle(
 def _verdict(
     connection: Connection, document: _Document, sensor: InForce, heard: Row | None, now: datetime
 ) -> tuple[str, Verdict]:
-    """Return who says whether a sensor does well with a document, and what they say."""
+    """Return who judges whether a sensor is well with a document, and the verdict."""
     if sensor.refused == document.number:
         return f"the sensor {sensor.sensor}", Verdict(False, sensor.why)
     if document.is_good:
@@ -114,7 +114,7 @@ def _verdict(
     patience = timedelta(minutes=document.minutes)
     if sensor.number != document.number or sensor.since is None or sensor.reported_on is None:
         is_late = now > from_microseconds(document.offered_on_us) + patience
-        missing = f"it did not say within {document.minutes:g} minutes that it has them"
+        missing = f"it did not report within {document.minutes:g} minutes that they are in force"
         return "the hub", Verdict(False if is_late and document.is_first else None, missing)
     is_last = now > sensor.reported_on + patience
     worse = _worse(document, sensor.since, heard)
@@ -126,9 +126,9 @@ def _verdict(
 
 
 def _worse(document: _Document, since: datetime, heard: Row | None) -> str | None:
-    """Return what is wrong with a sensor that was well before; None if nothing is known to be.
+    """Return what is wrong with a sensor that was well before; None if nothing is known.
 
-    A heartbeat from before the switch says nothing of the settings.
+    A heartbeat from before the switch says nothing about the new settings.
     """
     if not document.was_well or heard is None or heard.state != "unwell":
         return None
@@ -170,7 +170,7 @@ def _facts(connection: Connection, sensor: InForce, since: datetime) -> Facts:
 
 
 def _undo(connection: Connection, change: int, why: str, now: datetime) -> None:
-    """Take a change back everywhere; one that all sensors had long ago, only where it failed."""
+    """Undo a change everywhere; if all sensors already had it, only where it failed."""
     found = connection.execute(
         "SELECT overlays_before, members_before FROM fleet_change"
         " WHERE row = :change AND state IN ('first', 'all')",
@@ -216,30 +216,30 @@ _END = """
 
 
 def _pass_on(connection: Connection, now: datetime) -> None:
-    """Offer a change to all once the first sensors are well with it; end one that all have."""
+    """Offer a change to all once the first sensors are well with it; close it once all have it."""
     for statement in (_TO_ALL, _OFFER, _END):
         connection.execute(statement, {"now": to_microseconds(now)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeRow:
-    """How far a change is."""
+    """The progress of a change."""
 
     what: str
     state: str
     """first, all, done or undone."""
     why: str
-    """It was undone."""
+    """Why it was undone."""
     began_on: datetime
     ended_on: datetime | None
     good: int
-    """Sensors that are well with it."""
+    """Number of sensors that are well with it."""
     offered: int
-    """Sensors that are to try it now."""
+    """Number of sensors that are trying it now."""
     waiting: int
-    """Sensors that get it after these."""
+    """Number of sensors that get it after these."""
     sensors: list[dict[str, Any]]
-    """Name, state, and why it is undone there."""
+    """Sensor's name, state, and why it was undone there."""
 
 
 _CHANGES = """
@@ -255,7 +255,7 @@ _DOCUMENTS = """
 
 
 def changes(connection: Connection, most: int) -> Iterator[ChangeRow]:
-    """Yield the last changes, the newest first."""
+    """Yield the latest changes, the newest first."""
     for row, what, state, why, began, ended in connection.execute(_CHANGES, {"most": most}):
         found = [
             {"sensor": name, "state": has, "why": said, "number": number, "in_force": in_force}

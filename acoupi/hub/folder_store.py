@@ -15,11 +15,11 @@ __all__ = ["FolderStore"]
 
 
 RESERVE = 2**28
-"""Bytes of the disk that sound does not take: the database, which is often there, goes on."""
+"""Bytes of the disk kept free of sound, so that a database on the same disk can go on."""
 
 
 class FolderStore:
-    """Keeps sound in files below a folder, which is never made by itself.
+    """Keeps sound in files below a folder, which must exist.
 
     See `acoupi.hub.audio_store.AudioStore`.
     """
@@ -28,7 +28,7 @@ class FolderStore:
         self.folder = folder
 
     def put(self, key: str, content: bytes) -> None:
-        """Write a file that is whole and on the disk, or not there; see `AudioStore`."""
+        """Write a file completely and to the disk, or not at all; see `AudioStore`."""
         path = self.folder / key
         with self._told():
             if path.exists():
@@ -65,7 +65,7 @@ class FolderStore:
                 yield piece
 
     def delete(self, key: str) -> None:
-        """Delete a file, and its folders that are empty then; see `AudioStore`."""
+        """Delete a file, and its folders if they are empty then; see `AudioStore`."""
         path = self.folder / key
         with self._told():
             path.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ class FolderStore:
             raise FileNotFoundError(errno.ENOENT, "its disk may not be mounted", str(self.folder))
 
     def _make(self, folder: Path) -> None:
-        """Make a folder and those above it, up to the store's; each is on the disk then."""
+        """Make a folder and its parents, up to the store's, and sync each to the disk."""
         self._check()
         if not folder.is_dir():
             self._make(folder.parent)
@@ -106,7 +106,7 @@ class FolderStore:
 def _require_room(folder: Path, size: int) -> None:
     found = os.statvfs(folder)
     if found.f_bavail * found.f_frsize < RESERVE + size:
-        why = f"{RESERVE >> 20} MiB of its disk are left to the database"
+        why = f"{RESERVE >> 20} MiB of its disk are kept free for the database"
         raise OSError(errno.ENOSPC, why, str(folder))
 
 

@@ -1,4 +1,4 @@
-"""How the sensors of a hub are, from the heartbeats and alarms that they reported."""
+"""The state of a hub's sensors, from the heartbeats and alarms that they reported."""
 
 import json
 from collections.abc import Collection
@@ -35,16 +35,16 @@ def put_reported(
     most: int = KEPT,
     longest: float | None = LONGEST_STATEMENT,
 ) -> None:
-    """Put the newest messages of each sensor into a fleet; those that may report are expected.
+    """Put each sensor's newest messages into a fleet; sensors that may report are expected.
 
     Parameters
     ----------
     only
         Names of sensors; None: all.
     most
-        Heartbeats, and alarms, of a sensor.
+        Most heartbeats, and most alarms, of a sensor.
     longest
-        As of `HubDatabase.reading`.
+        As for `HubDatabase.reading`.
 
     Raises
     ------

@@ -1,11 +1,11 @@
-"""What a hub serves over HTTP, to those who have a token: sensors, workers and people.
+"""The HTTP service of a hub, for sensors, workers and people with a token.
 
 ``POST /v1/reports`` takes one `acoupi.reports.Report` as JSON, which may be compressed by gzip.
-It answers 200 once all of it is stored; sending the same again is harmless. Anything else leaves
-nothing stored: 401 the token is not valid, 403 it is of somebody who may not do this, 408 it came
-too slowly, 409 something belongs to another sensor, or is not stored by a hub (a time of another
-century), 413 it is too long, 422 it is not a report, 503 the database does not answer (try again
-later). Other pages answer in the same words (`acoupi.hub.asking`).
+It answers 200 once all of it is stored; sending the same again is harmless. With any other
+answer nothing is stored: 401 the token is not valid, 403 its owner may not do this, 408 the
+request was too slow, 409 something belongs to another sensor, or cannot be stored (a time in
+another century), 413 it is too long, 422 it is not a report, 503 the database does not answer (try
+again later). Other pages use the same codes (`acoupi.hub.asking`).
 """
 
 import socket
@@ -37,9 +37,9 @@ from acoupi.web.prompt import PromptHTTP
 __all__ = ["make_ingest", "serve", "serving_here"]
 
 AT_ONCE = 200
-"""Requests that are served at a time; more are told to come back."""
+"""Most requests served at a time; others are told to try later."""
 GRACE = 20
-"""Seconds for requests that are being answered when it is to end."""
+"""Seconds for open requests when it stops."""
 OPTIONS: dict[str, Any] = {
     "http": PromptHTTP,
     "log_config": None,
@@ -53,7 +53,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def make_ingest(hub: Hub) -> Starlette:
-    """Return the application that takes in reports and sound, and serves what it has."""
+    """Return the application that accepts reports and sound, and serves what the hub has."""
     parts = (_routes, audio_routes, reading_routes, analysis_routes, fleet_routes)
     return Starlette(routes=[one for part in parts for one in part(hub)])
 
@@ -61,7 +61,7 @@ def make_ingest(hub: Hub) -> Starlette:
 def serve(
     hub: Hub, host: str, port: int, *, certificate: Path | None = None, key: Path | None = None
 ) -> None:
-    """Serve until a signal ends it; over TLS with a certificate and its key."""
+    """Serve until a signal stops it; over TLS if given a certificate and its key."""
     with tidying(hub):
         uvicorn.run(
             make_ingest(hub),
@@ -75,7 +75,7 @@ def serve(
 
 @contextmanager
 def serving_here(hub: Hub) -> Iterator[str]:
-    """Serve processes of this machine while the block lasts; provide the address."""
+    """Serve processes on this machine while the block runs; yield the address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

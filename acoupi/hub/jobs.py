@@ -1,8 +1,8 @@
-"""What a hub has to analyse: a job is a recording that waits for a program, and is done once.
+"""The jobs of a hub: each is one recording for one program to analyse, once.
 
 A job waits until its sound is there, is sent to the broker, and runs while the worker that
-claimed it renews its lease. It is done in the transaction that stores what was found, and then
-stays done: that it is delivered again, claimed late or reported twice changes nothing.
+claimed it renews its lease. It is done in the transaction that stores the results, and stays
+done, even if it is delivered again, claimed late or reported twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MOST_ATTEMPTS = 3
-"""Failures without any analysis, after which a job is failed; models count their own."""
+"""Failures before any model ran, after which a job has failed; models count their own."""
 REST = 60.0
 """Seconds that a job rests after a failure."""
 
@@ -48,16 +48,16 @@ class _Model(BaseModel):
 
 
 class Claim(_Model):
-    """A worker begins a job, or says that it is still at it."""
+    """A worker starts a job, or reports that it is still working on it."""
 
     id: UUID
-    """Of this attempt."""
+    """Id of this attempt."""
     lease_s: float = Field(ge=5, le=3600)
     """Seconds without a sign of life after which the job is given to another worker."""
 
 
 class Assignment(_Model):
-    """All that a worker needs to know of a job; its sound it fetches."""
+    """What a worker needs to know about a job; it fetches the sound."""
 
     job: int
     attempt: int
@@ -66,13 +66,13 @@ class Assignment(_Model):
     recording: data.Recording
     capture: data.CaptureReport | None
     name: str
-    """Of the file, without folders."""
+    """Name of the file, without folders."""
     bytes: int
     sha256: str
 
 
 class JobResult(_Model):
-    """What came of a job."""
+    """The result of a job."""
 
     claim: UUID
     analyses: Sequence[data.Analysis] = ()
@@ -81,7 +81,7 @@ class JobResult(_Model):
     error: str | None = None
     """Why no model ran."""
     is_attempt: bool = True
-    """Whether a failure counts; not if the hub had no sound to give."""
+    """Whether a failure counts as an attempt; not if the hub lacked the sound."""
 
 
 # ---- orders
@@ -115,12 +115,12 @@ def order_analysis(
     *,
     again: bool = False,
 ) -> None:
-    """Let a program analyse recordings once their sound is there; orders that it has stay.
+    """Have a program analyse recordings once their sound is there; existing jobs stay.
 
     Parameters
     ----------
     again
-        Whether recordings for which the program has an order with other settings get one more.
+        Whether recordings with a job under other settings of the program get another one.
     """
     values = {
         "now": _now(), "rows": list(recording_rows), "settings": settings_row, "again": again,
@@ -153,12 +153,12 @@ _RENEW = """
 
 
 def claim_job(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> Assignment:
-    """Let a worker begin a job, for as long as its lease; asked twice, it is the same attempt.
+    """Let a worker start a job for the length of its lease; a repeated request is one attempt.
 
     Raises
     ------
     HubError
-        If it is not to be done now, or not by this worker.
+        If it should not be done now, or not by this worker.
     """
     values = _values(worker, job, claim)
     with database.writing() as connection:
@@ -169,7 +169,7 @@ def claim_job(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> 
         program = connection.one(_PROGRAM, {"row": settings_row})
         sound = connection.execute(_SOUND, {"row": row}).fetchone()
         if sound is None:
-            raise _not_now(job, "its sound is not there")
+            raise _not_now(job, "its sound is missing")
         of_id: Any = {"ids": as_blob_list([UUID(bytes=id_)])}
         like_a_sensors: Any = connection
         recording = load_recordings(like_a_sensors, sql.RECORDINGS_BY_ID, of_id)[row]
@@ -187,7 +187,7 @@ def claim_job(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> 
 
 
 def renew_lease(database: HubDatabase, worker: Caller, job: int, claim: Claim) -> bool:
-    """Let a worker that is still at a job keep it; return whether it has it."""
+    """Let a worker keep a job that it is still doing; return whether it still has it."""
     with database.writing() as connection:
         return connection.execute(_RENEW, _values(worker, job, claim)).fetchone() is not None
 
@@ -207,13 +207,13 @@ def _values(worker: Caller, job: int, claim: Claim) -> dict[str, Any]:
 def _refused(connection: Connection, values: Mapping[str, Any]) -> HubError:
     found = connection.execute(_STATE, values).fetchone()
     if found is None:
-        return _not_now(values["job"], f"there is no such job for {values['program']}")
+        return _not_now(values["job"], f"{values['program']} has no such job")
     return _not_now(values["job"], f"it is {found[0]}")
 
 
 def _not_now(job: int, why: str) -> HubError:
     return HubError(
-        f"the job {job} is not to be done now: {why}.",
+        f"the job {job} cannot be done now: {why}.",
         "acoupi hub workers, at the hub",
         why="another worker may have it, or have done it.",
     )
@@ -227,9 +227,9 @@ _AGAIN = """
 
 
 def give_again(database: HubDatabase, program: str) -> None:
-    """Let a worker that starts try what failed before any model ran: it may have what lacked.
+    """Reset jobs that failed before any model ran: a new worker may have what was missing.
 
-    That is another version, a file of weights, or room. What ended its workers stays failed.
+    Such as another version, weights, or disk space. Jobs that killed workers stay failed.
     """
     values = {"program": program, "now": _now(), "most": MOST_ATTEMPTS}
     with database.writing() as connection:
@@ -274,7 +274,7 @@ _SHOW = """
 
 
 class LockedJob(_Model):
-    """A job whose result is being stored; nobody else changes it meanwhile."""
+    """A job whose result is being stored; it is locked meanwhile."""
 
     row: int
     is_done: bool
@@ -286,7 +286,7 @@ class LockedJob(_Model):
 
 
 def locked_job(connection: Connection, worker: Caller, job: int) -> LockedJob:
-    """Return a job of the program of a worker, which may be done already.
+    """Return a job for a worker's program, which may be done already.
 
     Raises
     ------
@@ -294,7 +294,7 @@ def locked_job(connection: Connection, worker: Caller, job: int) -> LockedJob:
         If there is none.
     """
     values = {"job": job, "program": worker.scope}
-    connection.execute(_LOCK_SENSOR, values)  # first, as a report does
+    connection.execute(_LOCK_SENSOR, values)  # first, in the same order as a report
     found = connection.execute(_LOCKED, values).fetchone()
     if found is None:
         raise _refused(connection, values)
@@ -311,7 +311,7 @@ def locked_job(connection: Connection, worker: Caller, job: int) -> LockedJob:
 
 
 def settle_job(connection: Connection, job: LockedJob, result: JobResult) -> None:
-    """Note what came of a job: done, failed for good, or to be tried again after a rest."""
+    """Store the result of a job: done, failed for good, or to be tried again after a rest."""
     state, now = _state_after(job, result), _now()
     rows = [
         (job.row, one.name_model, one.state.value, one.attempts, one.error,
@@ -345,9 +345,9 @@ def _state_after(job: LockedJob, result: JobResult) -> str:
 
 
 def show_analyses(connection: Connection, recording_rows: Sequence[int]) -> None:
-    """Let what was done with recordings here stand in their analyses.
+    """Update the analyses of recordings with those made by jobs.
 
-    A sensor that reports them again knows of its own models only.
+    A sensor that reports the recordings again only knows about its own models.
     """
     connection.plain.execute(_SHOW, [list(recording_rows)])
 

@@ -1,8 +1,8 @@
-"""The process of a worker that `acoupi hub analyse` starts: it does the jobs that it is told.
+"""The process of a worker that `acoupi hub analyse` starts: it does the jobs that it is given.
 
-The first line that it reads says what it needs to know, each one after it the number of a job,
-which it writes when it is over with it. It ends when there are no more lines: also if the one who
-started it was killed.
+The first line of its input holds what it needs to know; each later line is the number of a job,
+which it prints when the job is over. It exits at the end of the input, also if its parent was
+killed.
 """
 
 import os
@@ -35,7 +35,7 @@ class Orders(BaseModel):
 def main() -> None:
     """Do jobs until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what models print is no answer
+    os.dup2(2, 1)  # what models print must not mix with the answers
     orders = Orders.model_validate_json(sys.stdin.readline())
     with worker_home() as home:
         os.environ["ACOUPI_HOME"] = str(home)

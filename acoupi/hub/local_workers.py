@@ -1,8 +1,8 @@
-"""Workers of this machine for one run of `acoupi hub analyse`; there is no broker between.
+"""Workers of this machine for one run of `acoupi hub analyse`; without a broker.
 
-Each is a process of its own that asks the hub over HTTP, on the loopback interface, as any worker
-does: a model never sees the database. What it is to do next stands in a pipe. A job is claimed
-with a lease, so whoever is killed, it is done again, and once.
+Each is a separate process that calls the hub over HTTP on the loopback interface, like any
+worker: a model never sees the database. Its next job comes through a pipe. A job is claimed
+with a lease, so whichever process is killed, the job is done again, and only once.
 """
 
 import logging
@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 LEASE = 30.0
 """Seconds of silence after which a job is given to another worker."""
 MOST_DEATHS = 3
-"""Workers that may die of a recording; then it has failed."""
+"""Workers that may die at a recording, before it counts as failed."""
 MOST_IN_A_ROW = 8
-"""Workers that may die one after another, before it is no fault of recordings."""
+"""Workers that may die in a row, before the cause cannot be the recordings."""
 PAUSE = 1.0
-"""Seconds after which a worker without a job looks for one again."""
+"""Seconds until a worker without a job looks for one again."""
 GRACE = 10.0
-"""Seconds that a worker has to end."""
+"""Seconds for a worker to stop."""
 
 _NEXT = """
     SELECT j.row FROM job j WHERE j.program = :program AND (
@@ -64,18 +64,18 @@ _WAIT_AGAIN = """
 def local_workers(
     database: HubDatabase, program: str, count: int, files: Sequence[Path] = ()
 ) -> Iterator["LocalWork"]:
-    """Let some processes of this machine analyse what waits for a program, while the block lasts.
+    """Have processes on this machine do a program's jobs while the block runs.
 
     Parameters
     ----------
     database
-        Of the hub; nothing else may use this object.
+        The hub's; nothing else may use this object.
     program
-        As reports call it.
+        Its name in reports.
     count
         How many processes.
     files
-        Folders of which settings may name a file, such as weights.
+        Folders of files that settings may name, such as weights.
     """
     run = secrets.randbits(60)
     names = [f"{LOCAL}{run}-{number}" for number in range(1, count + 1)]
@@ -111,9 +111,9 @@ def local_workers(
 
 
 def _take_over(connection: Connection) -> None:
-    """Let others do what workers of runs had in hand that were killed: no lock of theirs is held.
+    """Release the jobs of killed runs: their locks are no longer held.
 
-    A lock is of the connection to the database, and ends with it.
+    A lock belongs to a database connection, and ends with it.
     """
     runs = defaultdict(list)
     for (name,) in connection.execute(_LOCAL, {"local": LOCAL}).fetchall():
@@ -126,7 +126,7 @@ def _take_over(connection: Connection) -> None:
 
 
 class LocalWork:
-    """What there is to do, each job for one worker at a time."""
+    """The waiting jobs, each for one worker at a time."""
 
     def __init__(self, database: HubDatabase, program: str) -> None:
         self._database, self._program = database, program
@@ -135,7 +135,7 @@ class LocalWork:
         self.over = threading.Event()
 
     def take(self) -> int | None:
-        """Return a job that nobody has; None if there is none now."""
+        """Return a job that no worker has; None if there is none now."""
         with self._lock:
             values = {
                 "program": self._program,
@@ -150,31 +150,31 @@ class LocalWork:
             return job
 
     def give_back(self, job: int) -> None:
-        """Let others have it, if it is not done."""
+        """Release a job, if it is not done."""
         with self._lock:
             self._given.discard(job)
 
     def require_well(self) -> None:
-        """Raise if workers die whatever they are at.
+        """Raise if workers die at any job.
 
         Raises
         ------
         HubError
-            If many died, and none was over with a job in between.
+            If many died in a row without finishing a job.
         """
         if self._in_a_row >= MOST_IN_A_ROW:
             raise HubError(
-                "the workers on this machine die, whatever they analyse.",
+                "the workers on this machine die at every recording.",
                 "fewer --workers, if memory is short; and --retry-failed, with the same command",
                 why=f"{self._in_a_row} died one after another (exit code {self._last_code}).",
             )
 
     def note_over(self) -> None:
-        """Note that a worker is over with a job, and alive."""
+        """Note that a worker finished a job and is alive."""
         self._in_a_row = 0
 
     def note_death(self, job: int, code: int) -> None:
-        """Note that a worker died of a job: it is tried again, but for a few times only."""
+        """Note that a worker died at a job: it is tried again, but only a few times."""
         self._deaths[job] += 1
         self._in_a_row += 1
         self._last_code = code
@@ -185,7 +185,7 @@ class LocalWork:
         values = {
             "job": job,
             "state": "failed" if is_fatal else "waiting",
-            "why": f"{self._deaths[job]} workers died of it (exit code {code})",
+            "why": f"{self._deaths[job]} workers died at it (exit code {code})",
             "now": to_microseconds(utc_now()),
         }
         with self._database.writing() as connection:
@@ -193,7 +193,7 @@ class LocalWork:
 
 
 class _Worker(threading.Thread):
-    """Has a process do jobs; a new one, when it dies."""
+    """Runs jobs in a child process, which is replaced when it dies."""
 
     def __init__(self, orders: Orders, work: LocalWork) -> None:
         super().__init__(name="local worker")
@@ -201,28 +201,28 @@ class _Worker(threading.Thread):
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
-        """Have jobs done until it is all over."""
+        """Run jobs until told to stop."""
         while not self._work.over.is_set():
             with subprocess.Popen(
                 [sys.executable, "-m", "acoupi.hub.local_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for whoever started all
+                start_new_session=True,  # Ctrl-C is for the parent
             ) as process:
                 self._process = process
                 self._feed(process)
             self._work.over.wait(PAUSE)
 
     def stop(self) -> None:
-        """Let it finish what it is at, for a moment; then kill it: it is done another time."""
+        """Give it a moment to finish its job, then kill it: the job is done another time."""
         self.join(GRACE)
         if self._process is not None:
             self._process.kill()
         self.join()
 
     def _feed(self, process: "subprocess.Popen[str]") -> None:
-        """Give it jobs until it dies or all is over."""
+        """Give it jobs until it dies or everything is done."""
         _say(process, self._orders.model_dump_json())
         while not self._work.over.is_set():
             job = self._next()
@@ -247,7 +247,7 @@ class _Worker(threading.Thread):
 
 
 def _say(process: "subprocess.Popen[str]", line: str) -> bool:
-    """Tell it something; return whether it was there to hear it."""
+    """Send it a line; return whether it was still running."""
     assert process.stdin is not None
     try:
         process.stdin.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""Messages of sensors, however they came."""
+"""Messages of sensors, over HTTP or MQTT."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,13 +14,13 @@ _PUT = """
 
 
 class MessageRow(NamedTuple):
-    """A message, as the table has it."""
+    """A row of the table of messages."""
 
     id: bytes
     sensor_row: int
     message_type: str | None
     created_on_us: int
-    """Microseconds from 1970."""
+    """Microseconds since 1970."""
     content: str
 
 

@@ -1,4 +1,4 @@
-"""What a hub consists of, for everything that serves it."""
+"""The parts of a hub, for everything that serves it."""
 
 from dataclasses import dataclass
 
@@ -14,4 +14,4 @@ class Hub:
 
     database: HubDatabase
     audio: AudioStore | None = None
-    """Where its own sound is; None: it keeps none."""
+    """Where its own sound is kept; None: it keeps none."""

@@ -1,8 +1,8 @@
 """The people who may read a hub over HTTP, and what each may do there.
 
-A reader sees what was heard, and coordinates of 0.1 degree only. A reviewer also hears sound,
-which holds the place, so sees coordinates as they are; and says whether detections are right. An
-operator also sees what room each sensor has left.
+A reader sees what was heard, and coordinates rounded to 0.1 degree. A reviewer also hears sound,
+whose metadata holds the place, so sees exact coordinates; and gives verdicts on detections. An
+operator also sees the free space of each sensor.
 """
 
 import datetime
@@ -37,14 +37,14 @@ class Person:
 
 
 def add_person(database: HubDatabase, name: str, role: str) -> str:
-    """Return a new token of a person, who may have had another one, or another role.
+    """Return a new token for a person; it replaces an earlier token and role.
 
-    The hub keeps its SHA-256 only.
+    The hub only keeps its SHA-256.
 
     Raises
     ------
     ParameterError
-        If they cannot be called that, or there is no such role.
+        If the name is not valid, or there is no such role.
     """
     check_name(name, "a person", "acoupi hub add-person ana --role reader")
     if role not in ROLES:
@@ -63,7 +63,7 @@ def add_person(database: HubDatabase, name: str, role: str) -> str:
 
 
 def withdraw_person(database: HubDatabase, name: str) -> None:
-    """Let a person read no longer; what they said of detections stays.
+    """Stop a person from reading; their verdicts are kept.
 
     Raises
     ------
@@ -76,14 +76,14 @@ def withdraw_person(database: HubDatabase, name: str) -> None:
         ).fetchone()
     if found is None:
         raise HubError(
-            f'this hub does not know the person "{name}".',
+            f'this hub has no person "{name}".',
             "acoupi hub people",
-            why="nobody has added them.",
+            why="they have not been added.",
         )
 
 
 def get_people(database: HubDatabase) -> list[Person]:
-    """Return the people whom a hub knows, by name."""
+    """Return the people of a hub, by name."""
     with database.reading() as connection:
         return [
             Person(name, role, has_token, from_microseconds(on))

@@ -1,4 +1,4 @@
-"""What all stores of sound do alike."""
+"""What all stores of sound have in common."""
 
 from acoupi.errors import HubError
 
@@ -9,7 +9,7 @@ PIECE = 2**20
 
 
 def check_same(key: str, known: bytes, content: bytes) -> None:
-    """Refuse to put something in the place of something else.
+    """Refuse to replace content by other content.
 
     Raises
     ------
@@ -18,7 +18,7 @@ def check_same(key: str, known: bytes, content: bytes) -> None:
     """
     if known != content:
         raise HubError(
-            f"the hub has another chunk by the key {key}.",
+            f"the hub has another chunk under the key {key}.",
             "send the sound again",
-            why=f"that one has {len(known)} bytes, this one {len(content)}; their content differs.",
+            why=f"the hub's has {len(known)} bytes, the new one {len(content)}, and it differs.",
         )

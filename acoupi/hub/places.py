@@ -1,4 +1,4 @@
-"""Coordinates as those see them who may not know where sensors are."""
+"""Rounded coordinates, for people who may not know where sensors are."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,11 +11,11 @@ from acoupi.heard import DetectionRow, RecordingRow
 __all__ = ["PRECISION", "rounded_places"]
 
 PRECISION = 0.1
-"""Degrees; about 10 km."""
+"""Precision of rounded coordinates, degrees; about 10 km."""
 
 
 def rounded_places(value: Any) -> Any:
-    """Return what a reader answered with every coordinate in it rounded.
+    """Return a reader's answer with every coordinate in it rounded.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def rounded_places(value: Any) -> Any:
 
 
 def _degrees(value: float | None) -> float | None:
-    return None if value is None else rounded(value, PRECISION) + 0.0  # no -0.0
+    return None if value is None else rounded(value, PRECISION) + 0.0  # avoids -0.0
 
 
 def _plan(plan: CapturePlan) -> CapturePlan:

@@ -1,4 +1,4 @@
-"""Messages that came over MQTT: of sensors that a hub knows, and of strangers."""
+"""Messages received over MQTT, from sensors that a hub knows and from strangers."""
 
 import json
 import uuid
@@ -17,7 +17,7 @@ from acoupi.hub.messages import MessageRow, put_messages
 __all__ = ["Stranger", "get_strangers", "put_publications"]
 
 MOST_STRANGERS = 1000
-"""Whose names are kept; those who come after are one, `OTHERS`."""
+"""Most strangers kept by name; all others are counted as `OTHERS`."""
 OTHERS = "(others)"
 LONGEST_NAME = 64
 
@@ -35,28 +35,28 @@ _PUT_STRANGER = """
 
 @dataclass(frozen=True)
 class Stranger:
-    """Who sent messages that were not stored, because no sensor is called that."""
+    """A sender whose messages were not stored, because no sensor has that name."""
 
     name: str
     topic: str
-    """Of the last message."""
+    """Topic of the last message."""
     messages: int
-    """How many came."""
+    """Number of messages."""
     first_on: datetime
     last_on: datetime
 
 
 def put_publications(database: HubDatabase, publications: Sequence[Publication]) -> list[str]:
-    """Store messages, each once; return the names of strangers of whom nothing had come before.
+    """Store messages, each once; return the names of new strangers.
 
-    A sensor is who is named by a level of the topic; where none is, by the id of its device. A
-    topic that names two is nobody's: who may write below that of one would speak as the other.
-    What says the state of something (online, offline, a figure) is no message.
+    The sensor is the one named by a level of the topic, else by the id of its device. A topic that
+    names two sensors belongs to neither: whoever may publish below one could speak for the other.
+    Publications of a state (online, offline, a figure) are not messages.
 
     Raises
     ------
     HubError
-        If the database does not take them; none is stored then.
+        If the database cannot store them; then none is stored.
     """
     now = to_microseconds(data.utc_now())
     new: list[str] = []
@@ -78,7 +78,7 @@ def put_publications(database: HubDatabase, publications: Sequence[Publication])
 
 
 def get_strangers(database: HubDatabase) -> list[Stranger]:
-    """Return who sent what was not stored, the last first; sensors that were added since not.
+    """Return strangers, the latest first, except those added as sensors since.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _sensors(connection: Connection, publications: Iterable[Publication]) -> dic
 
 
 def _names(one: Publication) -> Iterator[str]:
-    """Yield what the sensor of a message may be called."""
+    """Yield possible names of a message's sensor."""
     yield from one.topic.split("/")
     if device := one.labels.get("device_id"):
         yield device
@@ -152,7 +152,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _id(one: Publication, sensor: int) -> uuid.UUID:
-    """Return the id of a message; without one, the same content on the same topic is the same."""
+    """Return the id of a message; if it has none, one made from its topic and content."""
     try:
         return uuid.UUID(one.labels.get("message_id", ""))
     except ValueError:

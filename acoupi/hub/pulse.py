@@ -1,4 +1,4 @@
-"""The pulse of a process of a hub that answers nobody: a file that its container looks at."""
+"""The pulse of a hub process that has no port: a file that its container's probe reads."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ __all__ = ["beat"]
 
 
 def beat() -> None:
-    """Write that this process works, where ``ACOUPI_PULSE`` says; nowhere without it."""
+    """Write a pulse to the file that ``ACOUPI_PULSE`` names, if it is set."""
     if path := os.environ.get("ACOUPI_PULSE"):
         Path(path).write_text('{"state":"ready"}\n')

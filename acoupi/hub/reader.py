@@ -11,14 +11,14 @@ __all__ = ["HubReader"]
 
 
 class HubReader(StatementReader):
-    """Reads what sensors reported to a hub; see `acoupi.exports.Reader` for what it returns.
+    """Reads what sensors reported to a hub; see `acoupi.exports.Reader`.
 
     Parameters
     ----------
     database
-        Of the hub, or its address; see `HubDatabase`. It is closed with the reader.
+        The hub's database, or its address; see `HubDatabase`. It is closed with the reader.
     longest
-        Seconds that the server may work on one statement; None: as long as it takes.
+        Limit for one statement on the server, seconds; None: no limit.
 
     Raises
     ------
@@ -31,7 +31,7 @@ class HubReader(StatementReader):
         self._longest = longest
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close the connections."""
         self._database.close()
 
     def reading(self) -> AbstractContextManager[Connection]:
@@ -47,7 +47,7 @@ class HubReader(StatementReader):
     def count(
         self, connection: Connection, statement: str, values: Mapping[str, Any]
     ) -> dict[Any, int]:
-        """Return how many different rows there are of each key; the server counts."""
+        """Return the number of distinct rows for each key, counted by the server."""
         grouped = (
             f"SELECT key, count(DISTINCT number) FROM ({statement}) x (number, key) GROUP BY key"  # noqa: S608
         )

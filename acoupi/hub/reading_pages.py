@@ -1,9 +1,9 @@
-"""The pages by which people read a hub: what a `Reader` answers, and what they say themselves.
+"""The HTTP endpoints through which people read a hub, and give verdicts.
 
-``POST /v1/read/METHOD`` makes a call of the `Reader`, with its arguments as JSON. The answer is
-one line of JSON; where the method yields rows, as many lines as there are, the last of which says
-that nothing follows (`acoupi.door.wire.Answer`). A stream that ends without it is not whole.
-``POST /v1/verdicts`` takes a verdict, in the name of who sends it.
+``POST /v1/read/METHOD`` calls a method of the `Reader`, with its arguments as JSON. The answer is
+one line of JSON; if the method yields rows, many lines, the last of which marks the end
+(`acoupi.door.wire.Answer`). A stream that stops without it is incomplete.
+``POST /v1/verdicts`` stores a verdict in the name of its sender.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ from acoupi.web.prompt import PromptStream
 __all__ = ["reading_routes"]
 
 LONGEST_STREAM = 3600.0
-"""Seconds for all rows of an answer to be taken; the database keeps what it was meanwhile."""
+"""Seconds for a client to read all rows; the database keeps its old state meanwhile."""
 ROWS = 500
-"""In one line of an answer."""
+"""Rows in one line of an answer."""
 STREAMS = 16
-"""At a time; each has a connection to the database."""
+"""Most streams at a time; each has a connection to the database."""
 
 METHODS = frozenset({
     "analyses",
@@ -67,7 +67,7 @@ _HEADERS = {READING: READING_VERSION}
 
 
 def reading_routes(hub: Hub) -> list[Route]:
-    """Return the pages by which people read."""
+    """Return the endpoints for reading."""
     reader = HubReader(hub.database, LONGEST_STATEMENT)
     streams = BoundedSemaphore(STREAMS)
 
@@ -84,7 +84,7 @@ def reading_routes(hub: Hub) -> list[Route]:
 def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Response:
     name = asked.request.path_params["method"]
     if name not in METHODS:
-        raise RefusedError(404, f'nothing that is read is called "{name}".')
+        raise RefusedError(404, f'there is nothing to read called "{name}".')
     shown = rounded_places if asked.caller.scope == "reader" else _as_it_is
     try:
         result = _made(reader, name, asked.body)
@@ -95,11 +95,11 @@ def _read(reader: HubReader, streams: BoundedSemaphore, asked: Asked) -> Respons
             lines, headers = _packed(lines), _HEADERS | {"Content-Encoding": "gzip"}
         return _streamed(lines, headers, streams)
     except (ValueError, OverflowError) as error:
-        raise RefusedError(422, f"this cannot be asked: {_first_line(error)}.") from error
+        raise RefusedError(422, f"these arguments are not valid: {_first_line(error)}.") from error
 
 
 def _made(reader: HubReader, name: str, body: bytes) -> Any:
-    """Return what a method returns, with the arguments that JSON holds."""
+    """Call a method with the arguments in JSON; return its result."""
     method = getattr(reader, name)
     arguments = arguments_of(getattr(HubReader, name), parse(body, Call).arguments)
     try:
@@ -111,10 +111,10 @@ def _made(reader: HubReader, name: str, body: bytes) -> Any:
 
 def _streamed(lines: _Lines, headers: Mapping[str, str], streams: BoundedSemaphore) -> Response:
     if not streams.acquire(blocking=False):
-        why = f"{STREAMS} others are being answered; ask again later."
+        why = f"{STREAMS} other requests are being answered; ask again later."
         return said(503, why, {"Retry-After": RETRY_AFTER})
     try:
-        first = next(lines)  # what is wrong with a question shows here
+        first = next(lines)  # errors in the request show up here
     except BaseException:
         streams.release()
         raise
@@ -139,14 +139,14 @@ def _line(answer: Answer) -> bytes:
         return pack(answer, MOST_ANSWER) + b"\n"
     except TooLargeError as error:
         raise HubError(
-            "the answer is longer than a hub gives at once.",
+            "the answer is longer than a hub sends at once.",
             "ask for less: --from, --to, --deployment",
             why=f"{error}.",
         ) from error
 
 
 def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> _Lines:
-    """Yield lines with some rows each; the last says that it is the last."""
+    """Yield lines of some rows each; the last one is marked as the last."""
     is_first, has_more = True, True
     while has_more:
         try:
@@ -162,7 +162,7 @@ def _lines(rows: Iterator[Any], shown: Callable[[Any], Any]) -> _Lines:
 
 
 def _packed(lines: _Lines) -> _Lines:
-    """Yield lines compressed: rows have much in common."""
+    """Yield compressed lines: rows have much in common."""
     packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
     with contextlib.closing(lines):
         for line in lines:
@@ -187,5 +187,5 @@ def _judge(asked: Asked) -> Response:
     new = asked.parsed(NewVerdict, "a verdict")
     verdict = VerdictRow(**dict(new), reviewer=asked.caller.name)
     if not put_verdict(asked.hub.database, verdict):
-        raise RefusedError(404, "the hub knows no such detection, or recording.")
+        raise RefusedError(404, "the hub has no such detection or recording.")
     return JSONResponse({"reviewer": verdict.reviewer}, headers=_HEADERS)

@@ -1,4 +1,4 @@
-"""How much room the sensors of a hub have, from their heartbeats, and what they gave up."""
+"""The free space of a hub's sensors, from their heartbeats, and what they gave up."""
 
 from collections import defaultdict
 
@@ -20,12 +20,12 @@ _GIVEN_UP = """
 
 
 def rooms_of(database: HubDatabase, longest: float | None = LONGEST_STATEMENT) -> list[SensorRoom]:
-    """Return the room of every sensor: those with the least first, then those that do not say.
+    """Return the room of every sensor: the least first, then those that do not report it.
 
     Parameters
     ----------
     longest
-        As of `HubDatabase.reading`.
+        As for `HubDatabase.reading`.
 
     Raises
     ------

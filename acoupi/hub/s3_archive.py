@@ -1,4 +1,4 @@
-"""Recordings of others in a bucket of an S3-compatible store."""
+"""Recordings of other recorders in a bucket of an S3-compatible store."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ from acoupi.hub.s3_store import S3Store
 __all__ = ["S3Archive"]
 
 ENDS = 1 << 18
-"""Bytes of the beginning and of the end of a WAV file, in which all is that is no sound."""
+"""Bytes at each end of a WAV file that hold everything but its samples."""
 LISTED = 1000
 """Objects that are listed at a time."""
 
@@ -48,7 +48,7 @@ class S3Archive(S3Store):
 
     @contextmanager
     def opened(self, entry: Entry) -> Iterator[Path]:
-        """Provide a copy, of a WAV file without the sound in its middle; see `Archive`."""
+        """Provide a copy; that of a WAV file lacks the sound in its middle; see `Archive`."""
         with tempfile.TemporaryDirectory(prefix="acoupi-archive-") as folder:
             path = Path(folder, "copy")
             with path.open("wb") as file:

@@ -17,16 +17,16 @@ from acoupi.hub.pieces import PIECE, check_same
 __all__ = ["S3Store"]
 
 PATIENCE = timedelta(seconds=20)
-"""For one request, and for all of its repetitions."""
+"""Time limits for one request, and for it with all of its retries."""
 REPETITIONS = 2
 REST = 30.0
-"""Seconds without a request to a store that did not answer one: each would hold up a thread."""
+"""Seconds without requests after one got no answer: each would block a thread."""
 _FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage")
-"""How stores say that a bucket, or a disk below it, has no more room."""
+"""Codes with which stores report a full bucket or disk."""
 _STATUS = re.compile(r"status code: ([0-9]{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _ASKED_FOR_KEYS = "/latest/"
-"""Where no keys are given, machines of Amazon are asked for them."""
+"""Without keys, the library asks Amazon's machines for them."""
 
 
 class S3Store:
@@ -37,7 +37,7 @@ class S3Store:
     bucket
         Its name. Endpoint and keys are the variables ``AWS_…``.
     prefix
-        Of every key; empty: none.
+        Prefix of every key; empty: none.
     """
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -50,10 +50,10 @@ class S3Store:
             retry_config={"max_retries": REPETITIONS, "retry_timeout": PATIENCE},
         )
         self._silent: tuple[str, float] | None = None
-        """How it did not answer, and until when it is not asked again."""
+        """The last failure, and until when no request is made."""
 
     def put(self, key: str, content: bytes) -> None:
-        """Put an object that is not there; see `AudioStore`."""
+        """Put an object that does not exist yet; see `AudioStore`."""
         with self._told():
             try:
                 obstore.put(self._bucket, key, content, mode="create", use_multipart=False)
@@ -108,11 +108,11 @@ class S3Store:
                 f"the hub has no room for more sound ({self._name}: {reason}).",
                 "make room in the bucket, or raise its quota",
             )
-        does = "does not answer" if status is None else "is in trouble"
+        does = "does not answer" if status is None else "is failing"
         if status and status[1][0] == "4":
             does = "refuses"
         if _ASKED_FOR_KEYS in said:
-            does, reason = "cannot be asked", "there are no keys"
+            does, reason = "cannot be used", "there are no keys"
         return HubUnavailableError(
             f"the store of the hub's sound {does} ({self._name}{f': {reason}' if reason else ''}).",
             "check the store, and the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "

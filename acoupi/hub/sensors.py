@@ -1,4 +1,4 @@
-"""The sensors that a hub knows, and the tokens by which it knows them."""
+"""The sensors of a hub, and the tokens that identify them."""
 
 import datetime
 import re
@@ -45,20 +45,20 @@ class Sensor:
 
     name: str
     has_token: bool
-    """Whether it may report by itself."""
+    """Whether it has a token, so that it may report."""
     reported_on: datetime.datetime | None
-    """When it last did; None: never."""
+    """When it last reported; None: never."""
     deployments: int
     recordings: int
 
 
 def add_sensor(database: HubDatabase, name: str) -> None:
-    """Let a hub know a sensor; it may know it already.
+    """Add a sensor to a hub; it may be there already.
 
     Raises
     ------
     ParameterError
-        If it cannot be called that.
+        If the name is not valid.
     """
     check_name(name, "a sensor", "acoupi hub add-sensor oak-1")
     with database.writing() as connection:
@@ -66,12 +66,12 @@ def add_sensor(database: HubDatabase, name: str) -> None:
 
 
 def check_name(name: str, what: str, example: str) -> None:
-    """Refuse what a sensor, a worker or a person cannot be called.
+    """Refuse a name that a sensor, worker or person cannot have.
 
     Raises
     ------
     ParameterError
-        If it cannot be.
+        If the name is not valid.
     """
     if not _NAME.fullmatch(name):
         raise ParameterError(
@@ -83,9 +83,9 @@ def check_name(name: str, what: str, example: str) -> None:
 
 
 def make_token(database: HubDatabase, name: str) -> str:
-    """Return a new token of a sensor; an earlier one is no longer valid.
+    """Return a new token for a sensor; an earlier one becomes invalid.
 
-    The hub keeps its SHA-256 only.
+    The hub only keeps its SHA-256.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def make_token(database: HubDatabase, name: str) -> str:
 
 
 def withdraw_token(database: HubDatabase, name: str) -> None:
-    """Let a sensor report no longer; what it reported stays.
+    """Stop accepting a sensor's reports; what it reported is kept.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _put_token(database: HubDatabase, name: str, digest: bytes | None) -> None:
 
 
 def get_sensors(database: HubDatabase) -> list[Sensor]:
-    """Return the sensors that a hub knows, by name."""
+    """Return the sensors of a hub, by name."""
     with database.reading() as connection:
         return [
             Sensor(name, has_token, on and from_microseconds(on), deployments, recordings)
@@ -124,10 +124,9 @@ def get_sensors(database: HubDatabase) -> list[Sensor]:
 
 
 def locked_row_of(connection: Connection, name: str) -> int:
-    """Return the row of a sensor, of which one report at a time is taken in.
+    """Lock a sensor, so that one of its reports is stored at a time; return its row.
 
-    Whatever writes what is a sensor's own locks this first, so that none waits for another in a
-    circle.
+    Everything that writes a sensor's rows locks this first, which prevents deadlocks.
 
     Raises
     ------
@@ -139,9 +138,9 @@ def locked_row_of(connection: Connection, name: str) -> int:
     ).fetchone()
     if found is None:
         raise HubError(
-            f'this hub does not know the sensor "{name}".',
+            f'this hub has no sensor "{name}".',
             f"acoupi hub add-sensor {name}",
-            why="nobody has added it.",
+            why="it has not been added.",
         )
     return int(found[0])
 

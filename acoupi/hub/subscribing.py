@@ -1,8 +1,8 @@
-"""Takes what sensors publish at an MQTT broker into the database of a hub.
+"""Stores messages that sensors publish at an MQTT broker in the database of a hub.
 
-A message is acknowledged once it is stored; until then the broker keeps it, also while nobody
-subscribes, and whatever ends: this process, the link, the broker (where it keeps its sessions on
-a disk), the database.
+A message is acknowledged once it is stored. Until then the broker keeps it, even while nothing
+subscribes, and whatever fails: this process, the link, the broker (if it keeps its sessions on
+disk) or the database.
 """
 
 import logging
@@ -32,29 +32,29 @@ logger = logging.getLogger(__name__)
 PATIENCE = 10.0
 """Seconds to wait for the broker."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-"""Seconds after which what failed is tried again; doubled each time."""
+"""Seconds before a retry; doubled each time."""
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether it is to end."""
+"""Seconds between two checks whether to stop."""
 AT_ONCE = 100
-"""Messages that are stored together."""
+"""Most messages that are stored together."""
 
 
 class Subscriber:
-    """Stores what is published below a topic, until it is told to end.
+    """Stores messages published below a topic, until told to stop.
 
     Parameters
     ----------
     database
         Of the hub.
     url
-        Of the broker, with the topic: see `read_address`.
+        Address of the broker, with the topic: see `read_address`.
     client_id
-        By which the broker knows what this hub has not got yet.
+        Tells the broker which messages this hub has not had yet.
 
     Raises
     ------
     ParameterError
-        If it is no such address.
+        If the address is not valid.
     """
 
     def __init__(self, database: HubDatabase, url: str, client_id: str) -> None:
@@ -64,7 +64,7 @@ class Subscriber:
         self._wait = FIRST_WAIT
 
     def end(self) -> None:
-        """End `run` soon; may be called from any thread, or by a signal."""
+        """Stop `run` soon; may be called from any thread or signal handler."""
         self._ended.set()
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class Subscriber:
         Raises
         ------
         AccessRefusedError
-            If the broker does not let this user in, or read the topic.
+            If the broker refuses this user, or reading of the topic.
         OldProtocolError
             If it does not speak MQTT 5.
         """
@@ -83,12 +83,12 @@ class Subscriber:
             except (MessageSendError, ConnectionLostError) as error:
                 self._end_if_refused(error)
                 why = getattr(error, "why", None)
-                logger.warning("%s %s It is tried again.", error, f"{why}." if why else "")
+                logger.warning("%s %s acoupi tries again.", error, f"{why}." if why else "")
                 self._rest()
 
     @staticmethod
     def _end_if_refused(error: Exception) -> None:
-        """Raise what does not become better by itself, in words that fit a hub."""
+        """Raise an error that a retry would not solve, in words for a hub."""
         if isinstance(error, AccessRefusedError):
             help_ = "--broker mqtts://USER:PASSWORD@HOST/TOPIC, of a user who may read the topic"
             raise AccessRefusedError(error.message, help_, why=error.why) from error
@@ -129,17 +129,17 @@ class Subscriber:
         return f"the connection to {self._broker.place} has ended: {connection.end}."
 
     def _stored(self, some: list[Publication], connection: SessionConnection) -> bool:
-        """Store messages, however often it fails; return whether they are, False at the end."""
+        """Store messages, with retries; return whether they were stored (False if stopping)."""
         while not self._ended.is_set():
             try:
                 strangers = put_publications(self._database, some)
             except HubError as error:
-                logger.warning("%s %s It is tried again.", error, error.why or "")
+                logger.warning("%s %s acoupi tries again.", error, error.why or "")
                 self._rest()
                 continue
             for name in strangers:
                 logger.warning(
-                    'Messages of "%s" are not stored: this hub knows no such sensor. '
+                    'Messages from "%s" are not stored: this hub has no such sensor. '
                     "Try: acoupi hub add-sensor NAME",
                     printable(name),
                 )
@@ -151,7 +151,7 @@ class Subscriber:
 
 
 def _some(arrived: "queue.Queue[Publication | None]") -> list[Publication]:
-    """Return what has arrived, as soon as there is something; nothing after a while."""
+    """Return messages as soon as some have arrived; none after a while."""
     some = []
     with suppress(queue.Empty):
         one = arrived.get(timeout=LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""Taking in what sensors report: any number of times, in any order, each thing once."""
+"""Storing what sensors report: any number of times, in any order, each thing once."""
 
 import json
 from collections import defaultdict
@@ -37,7 +37,7 @@ HOUR = 3600 * 10**6
 """Microseconds."""
 Row = Sequence[Any]
 Recordings = Sequence[tuple[int, RecordingReport]]
-"""Each with its row."""
+"""Recordings, each with its row."""
 
 _PUT_DEPLOYMENT = """
     INSERT INTO deployment
@@ -73,13 +73,13 @@ _PUT_VERDICT = """
     VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
-# What its sensor has no file of any more, and the hub has: it is kept, here.
+# The sensor no longer has the file, but the hub does: here it counts as kept.
 _ONLY_HERE = """
     excluded.path IS NULL AND recording.path IS NOT NULL
     AND EXISTS (SELECT 1 FROM audio a WHERE a.id = recording.id)
 """
 
-# The rows of recordings that are new, or known in an older state.
+# The rows of recordings that are new, or stored in an older state.
 _PUT_RECORDINGS = f"""
     INSERT INTO recording (
         id, deployment_row, path, created_on_us, duration_s, samplerate_hz, audio_channels,
@@ -134,7 +134,7 @@ _PUT_PROVENANCE = """
     RETURNING row
 """
 
-# An output that is known already, and did not run again since, is left as it is.
+# An output that is stored already and was not made again since is not changed.
 _PUT_OUTPUT = """
     INSERT INTO model_output (id, recording_row, name_model, created_on_us, provenance_row)
     VALUES (%s, %s, %s, %s, %s)
@@ -156,24 +156,24 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
     Parameters
     ----------
     database
-        Of the hub.
+        The hub's.
     sensor
-        Name under which the hub knows it.
+        Its name at the hub.
     report
         What it reports.
 
     Raises
     ------
     HubError
-        If the hub does not know the sensor, if something belongs to another sensor, or if a
-        recording is of a deployment that was not reported. Nothing is stored then.
+        If the hub has no such sensor, if something belongs to another sensor, or if a
+        recording is in a deployment that was not reported. Then nothing is stored.
     """
     with database.writing() as connection:
         put_report(connection, sensor, report)
 
 
 def put_report(connection: Connection, sensor: str, report: Report) -> None:
-    """Store what a sensor reports in a transaction that is open, as `take_in`."""
+    """Store what a sensor reports in an open transaction; see `take_in`."""
     row = locked_row_of(connection, sensor)
     for deployment in report.deployments:
         _put_deployment(connection, row, sensor, deployment)
@@ -187,12 +187,12 @@ def put_report(connection: Connection, sensor: str, report: Report) -> None:
 
 
 def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobResult) -> None:
-    """Store what came of a job, all of it or nothing; the same again changes nothing.
+    """Store the result of a job, all of it or nothing; the same again changes nothing.
 
     Raises
     ------
     HubError
-        If the job is not one of the worker's program, or the result is of another recording.
+        If the job is not for the worker's program, or the result is of another recording.
     """
     with database.writing() as connection:
         found = locked_job(connection, worker, job)
@@ -200,13 +200,13 @@ def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobR
             return
         if any(one.recording_id != found.recording for one in result.analyses):
             raise HubError(
-                f"this is no result of the job {job}.",
+                f"this is not a result of the job {job}.",
                 "acoupi hub workers, at the hub",
                 why=f"the job is to analyse the recording {found.recording}, not another one.",
             )
         is_late = found.claim != result.claim.bytes
         if is_late and not any(one.state.is_final for one in result.analyses):
-            return  # another worker has begun anew
+            return  # another worker has started again
         _put_outputs(connection, [(found.recording_row, one) for one in result.outputs])
         messages = [_message_row(found.sensor_row, one) for one in result.messages]
         put_messages(connection, messages)
@@ -216,10 +216,10 @@ def take_in_result(database: HubDatabase, worker: Caller, job: int, result: JobR
 def _order(
     connection: Connection, sensor: str, programs: Sequence[ProgramReport], fresh: Recordings
 ) -> None:
-    """Let the hub analyse what a sensor leaves to it."""
+    """Make jobs for the recordings that a sensor leaves to the hub."""
     if not fresh:
         return
-    in_order = sorted(programs, key=attrgetter("program", "digest"))  # no deadlock
+    in_order = sorted(programs, key=attrgetter("program", "digest"))  # prevents deadlocks
     known = {one.digest: put_program(connection, one) for one in in_order}
     wanted = defaultdict(list)
     for row, one in fresh:
@@ -227,7 +227,7 @@ def _order(
             wanted[one.analyse].append(row)
     if missing := wanted.keys() - known.keys():
         raise HubError(
-            f'the sensor "{sensor}" leaves a recording to a program that it does not name.',
+            f'the sensor "{sensor}" leaves a recording to a program that is not in its report.',
             "report the program with it",
             why=f"no program came with the settings {min(missing)}.",
         )
@@ -302,7 +302,7 @@ def _copy(connection: Connection, into: str, rows: Iterable[Row]) -> None:
 def _put_recordings(
     connection: Connection, sensor_row: int, sensor: str, reports: Sequence[RecordingReport]
 ) -> Recordings:
-    """Store recordings; return those of which something new was said."""
+    """Store recordings; return those that are new or changed."""
     by_id = {one.id.bytes: one for one in reports}
     clips = [clip.id for one in reports for clip in one.clips]
     _require_own(connection, sensor_row, sensor, "recording", [one.id for one in reports])
@@ -332,14 +332,14 @@ def _require_deployments(
         raise HubError(
             f'the sensor "{sensor}" reports a recording of an unknown deployment.',
             "report the deployment first",
-            why=f"nothing is known of {UUID(bytes=min(missing))}.",
+            why=f"the hub has no deployment {UUID(bytes=min(missing))}.",
         )
 
 
 def _require_own(
     connection: Connection, sensor_row: int, sensor: str, what: str, ids: Sequence[UUID]
 ) -> None:
-    """Refuse what another sensor reported; what nobody did may be reported later."""
+    """Refuse what another sensor reported; unknown ids may be reported later."""
     if ids:
         statement = _OF_ANOTHER.format(_OWNED[what])
         values = [[one.bytes for one in ids], sensor_row]
@@ -349,14 +349,14 @@ def _require_own(
 
 def _foreign(what: str, id_: UUID, sensor: str) -> HubError:
     return HubError(
-        f'the sensor "{sensor}" reports what belongs to another one.',
+        f'the sensor "{sensor}" reports something that belongs to another sensor.',
         "acoupi hub sensors",
         why=f"the {what} {id_} was reported by another sensor.",
     )
 
 
 def _recording_row(one: RecordingReport) -> Row:
-    is_clipped = one.state is data.RecordingState.CLIPPED  # the tables know it by its clips
+    is_clipped = one.state is data.RecordingState.CLIPPED  # in the tables, its clips show this
     return (
         one.id.bytes,
         one.deployment.bytes,
@@ -371,7 +371,7 @@ def _recording_row(one: RecordingReport) -> Row:
     )
 
 
-# What is known of a recording beside it is replaced as a whole
+# Data about a recording outside its row are replaced as a whole
 
 _DETAILS = ("capture", "capture_clock", "analysis", "sample", "clip_part", "given_up", "sampling")
 
@@ -497,7 +497,7 @@ def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputRepo
         return
     made_by: dict[Any, int | None] = {None: None}
     provenances = {one.provenance for _, one in outputs if one.provenance is not None}
-    for provenance in sorted(provenances, key=repr):  # in order: no deadlock
+    for provenance in sorted(provenances, key=repr):  # sorted: prevents deadlocks
         (made_by[provenance],) = connection.one(_PUT_PROVENANCE, provenance.model_dump())
     rows = [
         (one.id.bytes, row, one.model, storable_time(one.ran_on), made_by[one.provenance])
@@ -513,9 +513,9 @@ def _put_outputs(connection: Connection, outputs: Sequence[tuple[int, OutputRepo
     ids, recording_rows = [row[0] for row in rows], [row[1] for row in rows]
     if strange := connection.plain.execute(_OUTPUT_OF_ANOTHER, [ids, recording_rows]).fetchone():
         raise HubError(
-            "what a model found was reported of another recording before.",
+            "this output was reported for another recording before.",
             "acoupi hub sensors",
-            why=f"the output {UUID(strange[0])} cannot be of both.",
+            why=f"the output {UUID(strange[0])} cannot belong to both.",
         )
     _put_detections(connection, fresh)
 
@@ -557,7 +557,7 @@ def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, 
     stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
     known = _known_tags(connection)
     if missing := set(stored.values()) - known.keys():
-        _put_many(connection, _TAGS, sorted(missing))  # in order: no deadlock
+        _put_many(connection, _TAGS, sorted(missing))  # sorted: prevents deadlocks
         known = _known_tags(connection)
     return {tag: known[names] for tag, names in stored.items()}
 

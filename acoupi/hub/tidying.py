@@ -1,4 +1,4 @@
-"""What a hub does now and then while it serves: it removes sound that was given up half-way."""
+"""Removing abandoned uploads of sound, now and then, while a hub serves."""
 
 import logging
 import threading
@@ -12,18 +12,18 @@ from acoupi.hub.parts import Hub
 __all__ = ["tidying"]
 
 EVERY = 3600.0
-"""Seconds from one look to the next."""
+"""Seconds between two looks."""
 PAUSE = 1.0
-"""Seconds between two lots: sensors have the store to themselves meanwhile."""
+"""Seconds between two batches: meanwhile sensors have the store to themselves."""
 END = 30.0
-"""Seconds for what is in hand when it is to end."""
+"""Seconds for the current batch when it stops."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def tidying(hub: Hub) -> Iterator[None]:
-    """Remove what was given up, now and then, while the block lasts."""
+    """Remove abandoned uploads now and then, while the block runs."""
     over = threading.Event()
     thread = threading.Thread(target=_tidy, args=(hub, over), name="tidying", daemon=True)
     if hub.audio is not None:
@@ -42,7 +42,7 @@ def _tidy(hub: Hub, over: threading.Event) -> None:
         wait = EVERY
         try:
             if removed := remove_given_up(hub):
-                logger.info("The chunks of %d sounds are removed: they were given up", removed)
+                logger.info("Removed the chunks of %d sounds whose upload was abandoned", removed)
                 wait = PAUSE
         except HubError as error:
-            logger.warning("%s What was given up is removed later", error.message)
+            logger.warning("%s Abandoned uploads will be removed later", error.message)

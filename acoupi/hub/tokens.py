@@ -1,4 +1,4 @@
-"""Who has a token of a hub: a sensor, a worker that analyses, or a person who reads."""
+"""The holders of a hub's tokens: sensors, workers that analyse, and people who read."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from acoupi.hub.database import HubDatabase
 __all__ = ["ROLES", "Caller", "caller_of", "caller_with", "digest_of"]
 
 ROLES = ("reader", "reviewer", "operator")
-"""Of people; each may do all that those before it may."""
+"""Roles of people; each may do everything that the earlier ones may."""
 
 _CALLER = """
     SELECT 'sensor', id, row, '' FROM sensor WHERE token_sha256 = :digest
@@ -20,17 +20,17 @@ _CALLER = """
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks something of a hub."""
+    """The sensor, worker or person that makes a request to a hub."""
 
     kind: Literal["sensor", "worker", "person"]
     name: str
     row: int
-    """In the table of its kind."""
+    """Its row in the table of its kind."""
     scope: str
     """Role of a person, program of a worker; empty for a sensor."""
 
     def is_one_of(self, allowed: tuple[str, ...]) -> bool:
-        """Return whether it may do what sensors, workers, or people of some roles may.
+        """Return whether it is a sensor, a worker, or a person of one of these roles.
 
         Examples
         --------
@@ -48,12 +48,12 @@ class Caller:
 
 
 def digest_of(token: str) -> bytes:
-    """Return what a hub keeps of a token."""
+    """Return the digest of a token that a hub keeps."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def caller_of(database: HubDatabase, token: str) -> Caller | None:
-    """Return who has a token; None if nobody has it.
+    """Return the holder of a token; None if there is none.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def caller_of(database: HubDatabase, token: str) -> Caller | None:
 
 
 def caller_with(database: HubDatabase, digest: bytes) -> Caller | None:
-    """Return whose token has a digest; as `caller_of`."""
+    """Return the holder of the token with this digest; see `caller_of`."""
     with database.writing() as connection:
         found = connection.execute(_CALLER, {"digest": digest}).fetchone()
     return None if found is None else Caller(*found)

@@ -1,4 +1,4 @@
-"""What keeps a hub from serving, and whom it refuses, for the log of whoever runs it."""
+"""Log lines about failures of a hub, and about callers that it refuses."""
 
 import logging
 
@@ -9,31 +9,31 @@ from acoupi.printing import printable
 __all__ = ["Troubles"]
 
 EVERY = 60.0
-"""Seconds until the same trouble is told again: every sensor meets it."""
+"""Seconds before the same problem is logged again: every sensor runs into it."""
 MOST_TOLD = 1000
-"""Troubles that are remembered; of more at once, the oldest is forgotten and told again."""
+"""Most problems that are remembered; the oldest is forgotten, and then logged again."""
 _logger = logging.getLogger(__name__)
 
 
 class Troubles:
-    """Tells each trouble once in a while."""
+    """Logs each problem now and then."""
 
     def __init__(self) -> None:
         self._told: dict[str, float] = {}
 
     def tell(self, error: HubUnavailableError) -> None:
-        """Log that the database, or the store of the sound, is away or full."""
+        """Log that the database or the store of sound does not answer or is full."""
         if self._is_news(error.message):
             why = f" Why: {error.why}" if error.why else ""
             _logger.warning("%s%s Try: %s", error.message, why, error.help)
 
     def refuse(self, who: str, status: int, what: str) -> None:
-        """Log that somebody is refused: once in a while, however much of theirs is.
+        """Log that a caller is refused, now and then, however many requests it makes.
 
         Parameters
         ----------
         who
-            Name of a sensor, worker or person; an address where none is known.
+            Name of a sensor, worker or person; else its address.
         """
         if self._is_news(f"{status} {who}"):
             _logger.warning("%s is refused: HTTP %s: %s", who, status, printable(what))

@@ -1,4 +1,4 @@
-"""What people say of detections, written into the database of a hub."""
+"""People's verdicts on detections, stored in the database of a hub."""
 
 from acoupi.heard import VerdictRow
 from acoupi.hub.database import HubDatabase, storable_time
@@ -23,12 +23,12 @@ _PUT = """
 
 
 def put_verdict(database: HubDatabase, one: VerdictRow) -> bool:
-    """Store a verdict, once; return whether there is what it is about.
+    """Store a verdict, once; return whether its detection or recording exists.
 
     Raises
     ------
     HubError
-        If the database cannot be written, or a verdict of that time.
+        If the database cannot be written, or cannot store the verdict's time.
     """
     values = {
         "recording": one.recording_id.bytes,

@@ -1,4 +1,4 @@
-"""The folder of a worker: its own ACOUPI_HOME, which goes with it, however it ends."""
+"""The folder of a worker: its own ACOUPI_HOME, which is removed however it ends."""
 
 import fcntl
 import os
@@ -17,9 +17,9 @@ PREFIX = "acoupi-worker-"
 
 @contextmanager
 def worker_home() -> Iterator[Path]:
-    """Provide an empty folder that is removed at the end; those of killed workers are, too.
+    """Provide an empty folder that is removed at the end; also remove those of killed workers.
 
-    A folder is locked as long as its process lives, and has its name only once it is.
+    A folder is locked while its process lives, and gets its name only once it is locked.
     """
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
     handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
@@ -41,7 +41,7 @@ def _remove_left_behind(own: Path) -> None:
             continue
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:  # of somebody else, or gone
+        except OSError:  # somebody else's, or gone
             continue
         try:
             if os.fstat(handle).st_uid == os.getuid() and lock_within(handle, 0):

@@ -1,7 +1,7 @@
-"""The workers that analyse for a hub: who they are, and what lets each of them in.
+"""The workers that analyse for a hub: their names, tokens and users at the broker.
 
-A worker has one token. It is what the hub asks for over HTTP, and what the password of the
-worker's own user at the broker is made from; the hub keeps digests of both.
+A worker has one token. It identifies the worker to the hub over HTTP, and the password of the
+worker's own user at the broker is derived from it; the hub keeps digests of both.
 """
 
 import base64
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 SILENT = datetime.timedelta(minutes=3)
-"""Without a sign of life for so long, a worker counts as gone."""
+"""Time without a sign of life after which a worker counts as gone."""
 SALT_BYTES = 4
-"""Of a password of RabbitMQ."""
+"""Bytes of the salt in a password hash of RabbitMQ."""
 
 _ADD = """
     INSERT INTO worker
@@ -90,41 +90,41 @@ _LEFT_ALONE = """
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker, as its hub knows it."""
+    """A worker, as the hub sees it."""
 
     name: str
     program: str
     has_token: bool
-    """Whether it may work."""
+    """Whether it has a token, so that it may work."""
     seen_on: datetime.datetime | None
     """When it last gave a sign of life; None: never."""
     running: int
-    """Jobs that it has now."""
+    """Jobs that it is doing now."""
     done: int
-    """Jobs that it did, and those that failed with it."""
+    """Jobs that it did, including failed ones."""
 
 
 @dataclass(frozen=True)
 class ProgramWork:
-    """How far the recordings that one program is to analyse have come."""
+    """The progress of the jobs of one program."""
 
     program: str
     waiting: int
-    """With sound, and not sent yet."""
+    """Jobs with sound that are not sent yet."""
     without_sound: int
-    """Whose sound has not come yet."""
+    """Jobs whose sound has not arrived yet."""
     sent: int
     running: int
     done: int
     failed: int
     workers: int
-    """Workers that gave a sign of life lately."""
+    """Workers with a recent sign of life."""
     last_failure: str | None
-    """Why the last of those failed that did."""
+    """The reason of the latest failure."""
 
     @property
     def has_nobody(self) -> bool:
-        """Whether there is work that no worker takes."""
+        """Whether there are jobs but no worker."""
         return not self.workers and bool(self.waiting or self.sent or self.running)
 
 
@@ -135,33 +135,33 @@ class BrokerUser:
     name: str
     program: str
     sha256: bytes
-    """Of its password."""
+    """SHA-256 of its password."""
     salted: bytes
-    """The same as RabbitMQ keeps it: salt, and SHA-256 of the salt and the password."""
+    """The same in RabbitMQ's form: salt, and SHA-256 of the salt and the password."""
 
 
 def add_worker(database: HubDatabase, name: str, program: str, broker: str) -> str:
-    """Let a worker analyse for a hub; return its token, which replaces one that it had.
+    """Let a worker analyse for a hub; return its token, which replaces an earlier one.
 
     Parameters
     ----------
     program
-        What its jobs are for, as `programs` of reports call it.
+        The program of its jobs, named as in `programs` of reports.
     broker
         Where the worker finds the broker; a login in it is left out.
 
     Raises
     ------
     ParameterError
-        If it cannot be called that.
+        If the name is not valid.
     """
     check_name(name, "a worker", "acoupi hub add-worker shed --program birds")
     if not re.fullmatch(PROGRAM, program):
         raise ParameterError(
             "--program",
-            f'no program is called "{program}".',
+            f'"{program}" cannot be a program.',
             "--program acoupi.programs.demo",
-            why="it is the name of a module, and of a class behind a colon.",
+            why="it must be the name of a module, optionally with a colon and a class.",
         )
     token, salt = secrets.token_urlsafe(32), secrets.token_bytes(SALT_BYTES)
     password = broker_password(token).encode()
@@ -180,7 +180,7 @@ def add_worker(database: HubDatabase, name: str, program: str, broker: str) -> s
 
 
 def withdraw_worker(database: HubDatabase, name: str) -> None:
-    """Let a worker work no longer; what it has in hand is given to others.
+    """Stop giving jobs to a worker; its current jobs go to others.
 
     Raises
     ------
@@ -193,14 +193,14 @@ def withdraw_worker(database: HubDatabase, name: str) -> None:
         ).fetchone()
     if found is None:
         raise HubError(
-            f'this hub does not know the worker "{name}".',
+            f'this hub has no worker "{name}".',
             "acoupi hub workers",
-            why="nobody has added it.",
+            why="it has not been added.",
         )
 
 
 def get_workers(database: HubDatabase) -> list[Worker]:
-    """Return the workers that a hub knows, by name."""
+    """Return the workers of a hub, by name."""
     with database.reading() as connection:
         return [
             Worker(name, program, has_token, on and from_microseconds(on), running, done)
@@ -209,21 +209,21 @@ def get_workers(database: HubDatabase) -> list[Worker]:
 
 
 def get_work(database: HubDatabase) -> list[ProgramWork]:
-    """Return how far the work for each program is."""
+    """Return the progress of the jobs of each program."""
     since = to_microseconds(data.utc_now() - SILENT)
     with database.reading() as connection:
         return [ProgramWork(*row) for row in connection.execute(_WORK, {"since": since})]
 
 
 def programs_without_workers(database: HubDatabase) -> list[str]:
-    """Return the programs for which recordings wait, and that no worker has."""
+    """Return the programs with waiting recordings but no worker."""
     since = to_microseconds(data.utc_now() - SILENT)
     with database.reading() as connection:
         return [str(one) for (one,) in connection.execute(_LEFT_ALONE, {"since": since})]
 
 
 def get_broker_users(database: HubDatabase) -> list[BrokerUser]:
-    """Return the users that the broker is to have."""
+    """Return the users that the broker should have."""
     statement = """
         SELECT name, program, password_sha256, password_salted FROM worker
         WHERE token_sha256 IS NOT NULL ORDER BY name
@@ -241,7 +241,7 @@ def broker_of(database: HubDatabase, worker: Caller) -> str:
 
 
 def note_alive(database: HubDatabase, worker: Caller) -> None:
-    """Note that a worker gives a sign of life."""
+    """Note a sign of life of a worker."""
     values = {"row": worker.row, "now": to_microseconds(data.utc_now())}
     with database.writing() as connection:
         connection.execute("UPDATE worker SET seen_on_us = :now WHERE row = :row", values)
@@ -253,7 +253,7 @@ def broker_user(worker: str) -> str:
 
 
 def broker_password(token: str) -> str:
-    """Return the password of a worker at the broker, which tells nothing of its token."""
+    """Return the password of a worker at the broker, which does not reveal its token."""
     digest = hmac.digest(token.encode(), b"acoupi broker", "sha256")
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 

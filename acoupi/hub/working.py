@@ -1,4 +1,4 @@
-"""A worker of a hub: takes jobs from the broker, has its program analyse them, says what came.
+"""A worker of a hub: takes jobs from the broker, analyses them with its program, reports results.
 
 It never sees the database: sound comes and results go over HTTP. It may be killed at any moment;
 its job is given to another worker when its lease ends.
@@ -39,11 +39,11 @@ logger = logging.getLogger(__name__)
 LEASE = 120.0
 """Seconds without a sign of life after which a job is given to another worker."""
 LONGEST_ANALYSIS = 3600.0
-"""Seconds after which an analysis counts as hung, and the worker ends itself."""
+"""Seconds after which an analysis counts as hung, and the worker exits."""
 PULSE = 5.0
-"""Seconds from one pulse to the next."""
+"""Seconds between two pulses."""
 REFUSED = 2.0
-"""Seconds until a broker that refused a worker is asked again."""
+"""Seconds before connecting again to a broker that refused the worker."""
 HUNG = 70
 """Exit code of a worker whose model hung."""
 
@@ -65,7 +65,7 @@ def work(
     home
         ACOUPI_HOME of this process; an empty folder that nobody else uses.
     program
-        The program that this worker is meant for; None: the one that its token is for.
+        The program that this worker expects; None: the one of its token.
     files
         See `Analyser`.
     ca
@@ -74,7 +74,7 @@ def work(
     Raises
     ------
     AcoupiError
-        The hub does not answer or let it in, or its program is not installed here.
+        The hub does not answer or refuses it, or its program is not installed here.
     """
     facts = client.get("/v1/worker", WorkerFacts)
     if program not in (None, facts.program):
@@ -126,7 +126,7 @@ def broker_url(facts: WorkerFacts, token: SecretStr, ca: Path | None = None) -> 
 
 
 class AtWork:
-    """Does one job at a time, and lets the hub know that it is at it."""
+    """Does one job at a time, and sends the hub signs of life meanwhile."""
 
     def __init__(self, client: HubClient, analyser: Analyser, home: Path, lease: float) -> None:
         self._client, self._analyser, self._home, self._lease = client, analyser, home, lease
@@ -135,21 +135,21 @@ class AtWork:
         self.exit_code = 0
 
     def do(self, job: int) -> None:
-        """Do a job; whatever goes wrong, the hub gives it out again."""
+        """Do a job; whatever goes wrong, the hub sends it out again."""
         claim = Claim(id=uuid4(), lease_s=self._lease)
         try:
             assignment = Assignment.model_validate(
                 self._client.post(f"/v1/jobs/{job}/claim", claim)
             )
         except AcoupiError as error:
-            logger.info("The job %d is left: %s", job, _words(error))
+            logger.info("Skipping job %d: %s", job, _words(error))
             return
         self._hung_at = clock.monotonic() + LONGEST_ANALYSIS
         self._job = SignOfLife(job=job, claim=claim)
         try:
             self._say(job, self._result(assignment, claim))
         except AcoupiError as error:
-            logger.warning("The job %d is not finished: %s", job, _words(error))
+            logger.warning("Job %d was not finished: %s", job, _words(error))
         finally:
             self._job, self._hung_at = SignOfLife(), None
 
@@ -161,11 +161,11 @@ class AtWork:
             result = self._analyser.analyse(job, sound, claim.id)
         except HubUnavailableError as error:
             return JobResult(claim=claim.id, error=_words(error), is_attempt=False)
-        except Exception as error:  # whatever a program raises while it is built
-            logger.exception("The job %d cannot be done", job.job)
+        except Exception as error:  # a program may raise anything while it is built
+            logger.exception("Job %d cannot be done", job.job)
             return JobResult(claim=claim.id, error=_words(error))
         states = ", ".join(f"{one.name_model} {one.state.value}" for one in result.analyses)
-        logger.info("The job %d is done: %s", job.job, states)
+        logger.info("Job %d is done: %s", job.job, states)
         return result
 
     def _say(self, job: int, result: JobResult) -> None:
@@ -173,13 +173,13 @@ class AtWork:
             self._client.post(f"/v1/jobs/{job}", result)
         except HubUnavailableError:
             raise
-        except HubError as error:  # such as: it is too long
+        except HubError as error:  # such as a result that is too long
             failed = JobResult(claim=result.claim, error=_words(error))
             self._client.post(f"/v1/jobs/{job}", failed)
 
     @contextmanager
     def giving_signs_of_life(self) -> Iterator[None]:
-        """Let the hub know now and then that this worker is there."""
+        """Send the hub a sign of life now and then."""
         over = threading.Event()
 
         def live() -> None:
@@ -199,12 +199,12 @@ class AtWork:
 
     def _show(self) -> None:
         if self._hung_at is not None and clock.monotonic() > self._hung_at:
-            logger.critical("The analysis hangs; this worker ends itself")
-            os._exit(HUNG)  # nothing less ends a thread
+            logger.critical("The analysis hangs; this worker exits")
+            os._exit(HUNG)  # a hung thread cannot be stopped otherwise
         try:
             self._client.post("/v1/worker/alive", self._job)
         except ConfigurationError as error:
-            logger.error("This worker ends: %s", _words(error))  # noqa: TRY400 - no traceback
+            logger.error("This worker stops: %s", _words(error))  # noqa: TRY400 - no traceback
             self.exit_code = error.exit_code
             os.kill(os.getpid(), signal.SIGTERM)
         except AcoupiError as error:
@@ -218,29 +218,29 @@ def _words(error: Exception) -> str:
 
 
 class _Consumer(Consumer):
-    """Asks again where the broker does not know the worker (any more).
+    """Retries while the broker does not know the worker (any more).
 
-    Its user is made by `acoupi hub dispatch`: some seconds after its token, and again after the
-    broker was wiped. A worker without a token hears of that from the hub, and ends.
+    `acoupi hub dispatch` makes its user: some seconds after its token, and again after the broker
+    was wiped. A worker whose token was withdrawn hears of that from the hub, and stops.
     """
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """Say why it cannot work, and wait."""
-        logger.warning("The broker does not take this worker yet: %s", " ".join(str(exc).split()))
+        """Log why it cannot work, and wait."""
+        logger.warning("The broker does not accept this worker yet: %s", " ".join(str(exc).split()))
         time.sleep(REFUSED)
 
 
 class _Worker(celery_worker.Worker):
-    """Celery's worker without what is meant for a terminal."""
+    """Celery's worker without its output for terminals."""
 
     def install_platform_tweaks(self, worker: Any) -> None:
-        """Finish the job in hand when asked to stop; handle no other signals."""
+        """Finish the current job when asked to stop; handle no other signals."""
         celery_worker.install_worker_term_handler(worker, verbose=False)
         celery_worker.install_worker_term_handler(worker, sig="SIGINT", verbose=False)
         celery_worker.install_worker_term_hard_handler(worker, verbose=False)
 
     def setup_logging(self, colorize: bool | None = None) -> bool:
-        """Leave the logging as it is."""
+        """Do not change the logging."""
         del colorize
         return True
 

@@ -254,8 +254,8 @@ def test_a_file_that_is_being_written_waits_for_a_later_run(
 
     assert recordings(hub) == []
     said = named(hub, FolderArchive(folder))
-    assert said["20240701_220000.WAV"] == "refused: it is being written"
-    assert said["20240701_220100.WAV"].endswith("(it may still be being written)")
+    assert said["20240701_220000.WAV"] == "refused: it is still being written"
+    assert said["20240701_220100.WAV"].endswith("(it may still be being copied)")
     write(path, wav_bytes(2, 0))
     write(folder / "20240701_220100.WAV", wav_bytes(2, 1))
     assert take_in().recordings == 2

@@ -168,7 +168,7 @@ def test_a_worker_sees_no_folder_but_that_of_the_authority(hub: Path) -> None:
         ("database", {"networks": ["ingest"]}, "database has a network that leads out"),
         ("worker-test", {"networks": ["ingest"]}, "worker-test has a network that leads out"),
         ("database", {"ports": ["5432:5432"]}, "database publishes a port"),
-        ("worker-test", {"volumes": [{"target": "/x"}]}, "worker-test sees folders of the hub"),
+        ("worker-test", {"volumes": [{"target": "/x"}]}, "worker-test mounts folders of the hub"),
     ],
 )
 def test_a_file_that_mixes_services_up_is_refused(

@@ -229,7 +229,7 @@ def test_a_program_that_the_hub_does_not_have_is_named(
     found = set_value(hub, "oak-1", DURATION, "5", change())
 
     assert found.notes == [
-        "oak-1 was not checked here: the program acoupi_of_others is not installed here."
+        "oak-1 could not be checked here: the program acoupi_of_others is not installed here."
     ]
     oak.follow()
     assert oak.duration() == 5

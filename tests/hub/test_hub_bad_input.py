@@ -223,7 +223,7 @@ def test_a_result_of_another_recording_is_refused(client: TestClient, hub: Hub) 
 
     assert (answer.status_code, answer.json()["error"]) == (
         409,
-        f"this is no result of the job {job}.",
+        f"this is not a result of the job {job}.",
     )
 
 

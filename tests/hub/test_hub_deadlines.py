@@ -65,7 +65,7 @@ def test_who_waits_for_the_others_is_told_in_time(
         with pytest.raises(HubUnavailableError, match="does not answer") as told:
             pool.submit(write, hub).result(DEADLINE)
 
-        assert told.value.why == "others have used it for 0.1 s"
+        assert told.value.why == "others have held it for 0.1 s"
 
 
 @contextmanager

@@ -511,7 +511,7 @@ def test_a_program_that_no_worker_has_is_named(
 
     assert work_of(hub).has_nobody
     said = [one.getMessage() for one in caplog.records if "No worker has" in one.getMessage()]
-    assert said == [f"No worker has the program {PROGRAM}; recordings wait for one"]
+    assert said == [f"No worker has the program {PROGRAM}; its recordings wait"]
 
     token = add_worker(hub.database, "shed", PROGRAM, BROKER)
     with TestClient(make_ingest(hub)) as client:

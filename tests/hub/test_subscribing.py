@@ -251,7 +251,7 @@ def test_a_broker_that_hangs_up_is_tried_again(
         subscriber.end()
         thread.join(DEADLINE)
     assert not thread.is_alive()
-    assert "It is tried again." in caplog.text
+    assert "acoupi tries again." in caplog.text
 
 
 def test_an_address_that_is_none_is_named(database: HubDatabase) -> None:

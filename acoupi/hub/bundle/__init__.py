@@ -1,1 +1,1 @@
-"""What runs a hub: its services, rendered for Compose and Kubernetes by the code of a sensor's."""
+"""The services of a hub, rendered for Compose and Kubernetes by the same code as a sensor's."""

@@ -1,7 +1,7 @@
-"""The certificate of a hub: of its own making, unless there is one of a public authority.
+"""The certificate of a hub: made here, unless there is one from a public authority.
 
-A hub has an authority of its own, which signs nothing but its certificate. Sensors and workers are
-given the authority's file once; the certificate may be made again behind it.
+A hub has its own certificate authority, which signs only the hub's certificate. Sensors and
+workers get the authority's file once; the certificate can be renewed without them.
 """
 
 import datetime
@@ -31,19 +31,19 @@ AUTHORITY = PurePath("ca/ca.pem")
 AUTHORITY_KEY = PurePath("secrets/ca.key")
 CERTIFICATE, KEY = PurePath("tls/hub.pem"), PurePath("tls/hub.key")
 YEARS = datetime.timedelta(days=3650)
-"""Of the authority and of its certificates: a sensor may be without anybody for long."""
+"""Validity of the authority and its certificates: sensors may be unattended for years."""
 RENEWED_BEFORE = datetime.timedelta(days=365)
 EARLIER = datetime.timedelta(days=1)
-"""From when it is valid: clocks of boards differ."""
+"""How long before now they become valid: clocks of boards differ."""
 
 
 def read_certificate(certificate: Path, key: Path) -> dict[PurePath, RenderedFile]:
-    """Return the files of a certificate that somebody else signed, with its key.
+    """Return the files of a certificate from another authority, with its key.
 
     Raises
     ------
     ConfigurationError
-        If they are no certificate and its own key, or it is no longer valid.
+        If they are not a certificate and its key, or it is no longer valid.
     """
     texts = [_read(certificate), _read(key)]
     try:
@@ -52,11 +52,9 @@ def read_certificate(certificate: Path, key: Path) -> dict[PurePath, RenderedFil
     except (ValueError, TypeError) as error:
         raise _refused(certificate, f"{' '.join(str(error).split())}.") from error
     if not fits:
-        raise _refused(certificate, f'the key "{key}" is that of another one.')
+        raise _refused(certificate, f'the key "{key}" belongs to another certificate.')
     if found.not_valid_after_utc < clock.utc_now():
-        raise _refused(
-            certificate, f"it has been no longer valid since {found.not_valid_after_utc}."
-        )
+        raise _refused(certificate, f"it expired on {found.not_valid_after_utc}.")
     return {
         CERTIFICATE: RenderedFile(texts[0].decode(), READABLE),
         KEY: RenderedFile(texts[1].decode(), PRIVATE),
@@ -64,14 +62,14 @@ def read_certificate(certificate: Path, key: Path) -> dict[PurePath, RenderedFil
 
 
 def own_certificate(home: Path, names: Iterable[str]) -> dict[PurePath, RenderedFile]:
-    """Return the files of a certificate of the hub's own making; what is there and fits, is kept.
+    """Return the files of a certificate made here; existing ones are kept if they fit.
 
     Parameters
     ----------
     home
         Of the hub.
     names
-        By which the hub is reached: names and addresses.
+        Names and addresses at which the hub is reached.
     """
     wanted = {_general_name(one) for one in names}
     authority, key = _own_authority(home)
@@ -93,10 +91,10 @@ def own_certificate(home: Path, names: Iterable[str]) -> dict[PurePath, Rendered
 
 
 def _own_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """Return the authority of the hub and its key; what is there is kept.
+    """Return the authority of the hub and its key; existing ones are kept.
 
-    Where only the key came with a copy of the folder `secrets`, the authority is made again of it:
-    who trusts the earlier one trusts this one, too.
+    If only the key came with a copy of the folder `secrets`, the authority is made from it again:
+    whoever trusts the earlier one trusts this one, too.
     """
     if not (home / AUTHORITY_KEY).exists():
         key = _new_key()
@@ -112,7 +110,7 @@ def _own_authority(home: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivat
 
 
 def _is_good(path: Path, wanted: set[x509.GeneralName], authority: x509.Certificate) -> bool:
-    """Return whether a certificate is there, of this authority, for these names, and lasts."""
+    """Return whether there is a lasting certificate from this authority for these names."""
     if not path.exists():
         return False
     found = x509.load_pem_x509_certificate(_read(path))
@@ -145,7 +143,7 @@ def _signed(
     signer: ec.EllipticCurvePrivateKey,
     names: Iterable[x509.GeneralName],
 ) -> x509.Certificate:
-    """Return a certificate; without an authority, of one."""
+    """Return a certificate; if there is no authority, that of an authority."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = clock.utc_now()
     is_authority = authority is None

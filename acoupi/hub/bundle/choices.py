@@ -1,4 +1,4 @@
-"""What is chosen of a hub, and where its files are: ``ACOUPI_HUB_HOME``."""
+"""The choices made for a hub, and where its files are: ``ACOUPI_HUB_HOME``."""
 
 import os
 import re
@@ -18,8 +18,8 @@ from acoupi.writing import RenderedFile, disk_error
 __all__ = ["CHOICES_FILE", "WRITE_OVER", "HubChoices", "HubHome", "Listening", "hub_home"]
 
 CHOICES_FILE = PurePath("hub.json")
-WRITE_OVER = "acoupi hub setup --force   (to write over it)"
-"""What to try where a file was edited by hand."""
+WRITE_OVER = "acoupi hub setup --force   (to overwrite it)"
+"""The remedy where a file was edited by hand."""
 HTTP_PORT, WEB_PORT, BROKER_PORT = 8090, 8091, 6380
 _NAME = re.compile(r"(?!-)[A-Za-z0-9.-]{1,253}(?<!-)")
 _LISTEN = re.compile(r"(\[[0-9a-f:]+\]|[0-9.]+)(?::([0-9]{1,5}))?")
@@ -32,7 +32,7 @@ def _host_name(text: str) -> str:
 
 
 class Listening(BaseModel):
-    """Where others reach a service: an address of this machine, and a port."""
+    """Where a service listens: an address of this machine, and a port."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,7 +41,7 @@ class Listening(BaseModel):
 
     @classmethod
     def parse(cls, option: str, text: str, port: int) -> Self:
-        """Return what ``ADDRESS`` or ``ADDRESS:PORT`` says.
+        """Return what ``ADDRESS`` or ``ADDRESS:PORT`` means.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class Listening(BaseModel):
             raise ConfigurationError(
                 f'{option} cannot be "{text}".',
                 f"{option} 0.0.0.0:{port}   (or the address of one network of this machine)",
-                why="it is an address of this machine in numbers, and a port if you like.",
+                why="it is a numeric address of this machine, with or without a port.",
             )
         return cls(address=found[1], port=int(found[2] or port))
 
@@ -64,41 +64,41 @@ class Listening(BaseModel):
 
 
 class HubChoices(BaseModel):
-    """What ``acoupi hub setup`` was told; it holds no secret."""
+    """The options of ``acoupi hub setup``, without secrets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, AfterValidator(_host_name)]
-    """By which sensors and workers reach this machine."""
+    """Name or address at which sensors and workers reach this machine."""
     project: str
-    """Of the containers; it stays when the folder is moved."""
+    """Name of the containers' project; it stays when the folder is moved."""
     listen: Listening = Listening()
     listen_broker: Listening | None = None
-    """Where workers of other machines reach the broker; None: nowhere."""
+    """Where workers on other machines reach the broker; None: nowhere."""
     listen_web: Listening | None = None
     """Where people see its pages; None: nowhere."""
     timezone: str = "UTC"
-    """In which the pages show times."""
+    """Time zone of the pages."""
     has_tls: bool = True
     certificate: Path | None = None
-    """That and its key; None: of the hub's own making."""
+    """Certificate and key; None: made by the hub."""
     key: Path | None = None
     workers: dict[str, int] = {}
-    """How many analyse with each program here."""
+    """Number of workers here for each program."""
     packages: tuple[str, ...] = ()
-    """With the programs, as `acoupi compose build` takes them."""
+    """Packages with the programs, as `acoupi compose build` takes them."""
     audio: str = ""
     """A folder, or ``s3://BUCKET/PREFIX``; empty: the folder ``audio`` of the hub."""
     has_own_database: bool = True
-    """Whether it brings PostgreSQL; else its address is among the secrets."""
+    """Whether the hub runs PostgreSQL itself; else its address is among the secrets."""
     has_own_broker: bool = True
     knows_broker: bool = False
-    """Whether it has the file of the authority of a broker that is not its own."""
+    """Whether it has the authority's file for an external broker."""
     subscribes: bool = False
-    """Whether it takes in what an MQTT broker has; the address of that is among the secrets."""
+    """Whether it subscribes to an MQTT broker, whose address is among the secrets."""
     target: Literal["compose", "kubernetes"] = "compose"
     cluster: dict[str, str] = {}
-    """Of Kubernetes, by the variables of `acoupi.bundles.cluster`."""
+    """Choices for Kubernetes, by the variables of `acoupi.bundles.cluster`."""
     scales: bool = False
     """Whether KEDA sets the number of workers there."""
 
@@ -122,20 +122,20 @@ class HubChoices(BaseModel):
 
     @property
     def address(self) -> str:
-        """Where sensors report to, as they reach it."""
+        """The URL that sensors report to."""
         host = "localhost" if self.listen.is_of_this_machine else self.name
         return f"http{'s' if self.has_tls else ''}://{host}:{self.listen.port}"
 
     @property
     def pages(self) -> str | None:
-        """Where people see its pages, as they reach it; None: nowhere."""
+        """The URL of its pages; None: it has none."""
         if self.listen_web is None:
             return None
         host = "localhost" if self.listen_web.is_of_this_machine else self.name
         return f"http{'s' if self.has_tls else ''}://{host}:{self.listen_web.port}/"
 
     def to_file(self) -> RenderedFile:
-        """Return the file that keeps it."""
+        """Return the file that holds these choices."""
         return RenderedFile(self.model_dump_json(indent=2, exclude_defaults=True) + "\n")
 
 
@@ -155,7 +155,7 @@ class HubHome:
         self.secrets = path / "secrets"
         self.tls = path / "tls"
         self.run = path / "run"
-        """With the socket of PostgreSQL, for commands of this machine."""
+        """Folder with the socket of PostgreSQL, for commands on this machine."""
 
     @property
     def own_project(self) -> str:
@@ -164,18 +164,18 @@ class HubHome:
 
     @property
     def has_database(self) -> bool:
-        """Whether its own database was made: until then it knows no token of a worker."""
+        """Whether its own database exists: until then it knows no worker's token."""
         folder = self.path / "database"
         return folder.is_dir() and any(folder.iterdir())
 
     @property
     def host_database(self) -> str:
-        """The address of its database for commands of this machine; it holds no password."""
+        """The address of its database for commands on this machine; it holds no password."""
         passwords = self.secrets / "pgpass"
         return f"postgresql:///acoupi?host={self.run}&port=5432&user=acoupi&passfile={passwords}"
 
     def read(self) -> HubChoices:
-        """Return what was chosen.
+        """Return the choices.
 
         Raises
         ------
@@ -189,8 +189,8 @@ class HubHome:
         except FileNotFoundError as error:
             raise NotConfiguredError(
                 f'there is no hub in "{self.path}".',
-                "acoupi hub setup   (or ACOUPI_HUB_HOME=FOLDER with the folder of one)",
-                why=f"{CHOICES_FILE} is not there.",
+                "acoupi hub setup   (or set ACOUPI_HUB_HOME to the folder of a hub)",
+                why=f"{CHOICES_FILE} does not exist.",
             ) from error
         except OSError as error:
             raise disk_error("read", self.choices_file, error) from error
@@ -199,7 +199,7 @@ class HubHome:
             place = ".".join(map(str, first["loc"])) or "it"
             raise ConfigurationError(
                 f'cannot read "{self.choices_file}".',
-                "put back the file as acoupi hub setup wrote it",
+                "restore the file as acoupi hub setup wrote it",
                 why=f"{place}: {first['msg']}.",
             ) from error
 
@@ -214,7 +214,7 @@ class HubHome:
         Raises
         ------
         ConfigurationError
-            If it is a sensor's, or holds files of others.
+            If it is a sensor's, or holds other files.
         """
         if self.is_set_up or not self.path.exists():
             return
@@ -224,7 +224,7 @@ class HubHome:
         names = sorted(one.name for one in self.path.iterdir() if one.name != "lost+found")
         if names:
             what = f"{COMPOSE_FILE} and {SECCOMP_FILE}" if COMPOSE_FILE in names else names[0]
-            raise self._refused(f"it holds {what}, which acoupi did not make.")
+            raise self._refused(f"it holds {what}, which acoupi did not write.")
 
     def _refused(self, why: str) -> ConfigurationError:
         return ConfigurationError(
@@ -235,6 +235,6 @@ class HubHome:
 
 
 def hub_home() -> HubHome:
-    """Return the folder of the hub: of the variable ``ACOUPI_HUB_HOME``, or ``~/.acoupi-hub``."""
+    """Return the folder of the hub: from the variable ``ACOUPI_HUB_HOME``, or ``~/.acoupi-hub``."""
     given = os.environ.get("ACOUPI_HUB_HOME") or Path.home() / ".acoupi-hub"
     return HubHome(without_dots(Path(given).expanduser().absolute()))

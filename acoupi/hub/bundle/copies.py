@@ -1,7 +1,7 @@
-"""Copies of the database of a hub in containers: made while it runs, and put back.
+"""Copies of the database of a hub in containers: made while it runs, and restored.
 
-What is put back replaces everything in one transaction, so that an end at any moment leaves the
-database as it was, or as it is to be.
+A restore replaces everything in one transaction, so that an interruption leaves the database
+either as it was or fully restored.
 """
 
 import os
@@ -23,9 +23,9 @@ __all__ = ["back_up", "restore"]
 
 PATIENCE = 3600.0
 RESTORE_PATIENCE = 6 * 3600.0
-"""Seconds; indexes are made anew."""
+"""Seconds for a restore, which rebuilds the indexes."""
 COPY = "copy.dump"
-"""In the folder `run` of the hub, which the container of PostgreSQL sees, too."""
+"""In the hub's folder `run`, which is mounted into the container of PostgreSQL, too."""
 _AS_OWNER = (
     "umask 077; cd /run/database; export PGPASSWORD=$ACOUPI_DATABASE_PASSWORD PGHOST=$PWD "
     "PGUSER=acoupi PGDATABASE=acoupi; "
@@ -37,13 +37,13 @@ RESTORE = f"""{_AS_OWNER} {{
     echo 'BEGIN; DROP OWNED BY CURRENT_USER;' &&
     pg_restore --no-owner --no-privileges --file - {COPY} && echo 'COMMIT;'
 }} | psql --no-psqlrc --quiet --output /dev/null --set ON_ERROR_STOP=1"""
-"""Without the last line, which follows a copy that was read to its end, nothing is changed."""
+"""Nothing changes without the last line, which follows a copy that was read to its end."""
 FIND_ROWS = f"""{_AS_OWNER} psql --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 <<'END'
 SELECT format('SELECT %L WHERE EXISTS (SELECT FROM %I)', tablename, tablename) FROM pg_tables
 WHERE schemaname = 'public' AND tablename NOT IN ('acoupi_hub', 'worker', 'stranger')
 ORDER BY 1 \\gexec
 END"""  # noqa: S608 - no word of a user
-"""The other three have rows in a hub that was just set up."""
+"""The excluded tables have rows in a hub that was just set up."""
 
 
 def back_up(hub: RunningHub, file: Path) -> int:
@@ -52,12 +52,12 @@ def back_up(hub: RunningHub, file: Path) -> int:
     Raises
     ------
     AcoupiError
-        If the hub has no database of its own or it does not answer, or the file is there.
+        If the hub has no database of its own, it does not answer, or the file exists.
     """
     _need_own_database(hub, "pg_dump --format custom --file FILE URL")
     if file.exists():
         raise ConfigurationError(
-            f'"{file}" is there already.', "another name", why="a copy replaces nothing."
+            f'"{file}" already exists.', "another name", why="a copy does not overwrite files."
         )
     made = hub.home.run / COPY
     try:
@@ -75,20 +75,20 @@ def back_up(hub: RunningHub, file: Path) -> int:
 
 
 def restore(hub: RunningHub, file: Path, *, replace: bool = False) -> None:
-    """Put back what `back_up` made; services stop meanwhile, and are started again in any case.
+    """Restore what `back_up` made; services are stopped meanwhile, and always started again.
 
-    Workers here get new tokens: those of the copy may be of another hub.
+    Workers here get new tokens: those in the copy may belong to another hub.
 
     Parameters
     ----------
     replace
-        In place of what the hub has.
+        Whether to replace what the hub has.
 
     Raises
     ------
     AcoupiError
-        If the file is no whole copy, or of another version; if the hub does not run, has no
-        database of its own, or has something already. Nothing is changed then.
+        If the file is not a complete copy, or is of another version; if the hub is not running,
+        has no database of its own, or already has data. Nothing is changed then.
     """
     _need_own_database(hub, "pg_restore --clean --if-exists --dbname URL FILE")
     _need_running(hub)
@@ -117,7 +117,7 @@ def _need_own_database(hub: RunningHub, command: str) -> None:
         raise ConfigurationError(
             "this hub has no database of its own.",
             f"{command}, with the address of yours",
-            why="it uses a PostgreSQL that is elsewhere.",
+            why="it uses an external PostgreSQL server.",
         )
 
 
@@ -125,7 +125,7 @@ def _need_running(hub: RunningHub) -> None:
     [database] = [one for one in hub.states() if one.name == DATABASE]
     if not database.is_well:
         raise TargetError(
-            "the hub does not run.",
+            "the hub is not running.",
             "acoupi hub up, then again",
             why=f"its database is {database.health or database.state}.",
         )
@@ -135,7 +135,7 @@ def _need_empty(hub: RunningHub) -> None:
     filled = _inside(hub, FIND_ROWS).split()
     if filled:
         raise ConfigurationError(
-            "this hub has something already.",
+            "this hub already has data.",
             "acoupi hub backup OTHER-FILE, then acoupi hub restore FILE --replace",
             why=f"there are rows in {', '.join(filled)}.",
         )
@@ -160,23 +160,23 @@ def _in_reach(hub: RunningHub, file: Path) -> Iterator[None]:
 
 
 def _check(hub: RunningHub, file: Path) -> None:
-    """Read a copy to its end, and whether its tables are those of a hub of this version."""
+    """Read a copy to its end, and check that its tables are those of this version."""
     try:
         _inside(hub, CHECK)
     except TargetError as error:
         raise ConfigurationError(
-            f'"{file}" is no whole copy of a database.',
+            f'"{file}" is not a complete copy of a database.',
             "another copy, made by acoupi hub backup",
             why=error.why,
         ) from error
     text = _inside(hub, READ_VERSION)
     found = [int(one) for one in re.findall(r"^[0-9]+$", text, re.MULTILINE)]
     if not found or not is_known_version(max(found)):
-        kind = f"a hub of version {max(found)}, not {VERSION}" if found else "no hub"
+        kind = f"a hub of version {max(found)}, not {VERSION}" if found else "something else"
         raise ConfigurationError(
-            f'"{file}" cannot be put back here.',
+            f'"{file}" cannot be restored here.',
             "the acoupi that made it, or a newer one" if found else "a copy of acoupi hub backup",
-            why=f"it is the copy of the database of {kind}.",
+            why=f"it is a copy of the database of {kind}.",
         )
 
 
@@ -185,7 +185,7 @@ def _put_back(hub: RunningHub, file: Path) -> None:
         _inside(hub, RESTORE, timeout=RESTORE_PATIENCE)
     except TargetError as error:
         raise TargetError(
-            f'"{file}" could not be put back; the hub has what it had.',
+            f'"{file}" could not be restored; the data of the hub are unchanged.',
             "df -h, acoupi hub status, then again",
             why=error.why,
         ) from error

@@ -1,4 +1,4 @@
-"""How much a hub holds, what waits there, and who may do it."""
+"""Figures about a hub: its contents, waiting jobs, and workers."""
 
 import datetime
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from acoupi.hub.workers import ProgramWork, get_work
 __all__ = ["HubFacts", "hub_facts"]
 
 SILENT = datetime.timedelta(days=1)
-"""Of a sensor that may report, from when it was added: it says once an hour that it is there."""
+"""Silence of a sensor that may report; sensors report at least once an hour."""
 
 _SENSORS = """
     SELECT count(*), count(*) FILTER (
@@ -23,7 +23,7 @@ _SENSORS = """
 
 @dataclass(frozen=True)
 class HubFacts:
-    """What the database of a hub says of it."""
+    """Figures about a hub from its database."""
 
     server: str
     """Version of PostgreSQL."""
@@ -34,7 +34,7 @@ class HubFacts:
     silent: int
     """Sensors that may report and have not for a day."""
     reported_on: datetime.datetime | None
-    """When any last did."""
+    """The time of the latest report of any sensor."""
     jobs: tuple[ProgramWork, ...]
 
     @property
@@ -44,12 +44,12 @@ class HubFacts:
 
 
 def hub_facts(database: HubDatabase) -> HubFacts:
-    """Ask the database of a hub.
+    """Read the figures from the database of a hub.
 
     Raises
     ------
     HubError
-        If it does not answer, or is none of a hub.
+        If it does not answer, or is not a hub's.
     """
     now = data.utc_now()
     with database.reading() as connection:

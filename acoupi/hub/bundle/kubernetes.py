@@ -1,4 +1,4 @@
-"""The folder of a hub for Kubernetes: manifests, steps, and a file of its secrets for its owner."""
+"""The folder of a hub for Kubernetes: manifests, instructions, and its secrets for the owner."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -33,7 +33,7 @@ def folder_of(
     image: str,
     database_image: str,
 ) -> dict[PurePath, RenderedFile]:
-    """Return the manifests and the steps, by path below the hub.
+    """Return the manifests and the instructions, by path below the hub.
 
     Raises
     ------
@@ -42,7 +42,9 @@ def folder_of(
     """
     cluster = chosen_cluster(choices.cluster)
     _refuse_what_no_pod_has(choices)
-    choices = choices.model_copy(update={"listen_broker": None})  # pods listen in the cluster alone
+    choices = choices.model_copy(
+        update={"listen_broker": None}
+    )  # pods only listen inside the cluster
     site = HubSite(
         header=(
             f"The hub {choices.name} on Kubernetes.",
@@ -80,26 +82,26 @@ def _refuse_what_no_pod_has(choices: HubChoices) -> None:
         raise ConfigurationError(
             "a hub on Kubernetes makes its own certificate.",
             f"your Ingress with {choices.certificate}, and without --tls-certificate here",
-            why="workers in the cluster reach it by another name than the one in that.",
+            why="workers in the cluster reach it by a name that is not in that certificate.",
         )
     if choices.scales and not choices.has_own_broker:
         raise ConfigurationError(
-            "KEDA is not told the queue of a broker of your own.",
+            "KEDA cannot watch the queue of an external broker.",
             "--no-keda, and a ScaledObject of yours   (or --broker-url own)",
-            why="it is told that of the broker which the manifests bring.",
+            why="its rendered settings name the broker of the manifests.",
         )
     if choices.knows_broker:
         raise ConfigurationError(
-            "a hub on Kubernetes cannot be given the authority of your broker.",
-            "--broker-url without ssl_ca_certs, of a broker with a certificate that all trust",
-            why="the file that it names is not in the pods.",
+            "a hub on Kubernetes cannot use a private authority for your broker.",
+            "--broker-url without ssl_ca_certs, with a broker certificate from a public authority",
+            why="the authority's file is not in the pods.",
         )
 
 
 def secrets_of(
     choices: HubChoices, files: Mapping[PurePath, RenderedFile]
 ) -> dict[PurePath, RenderedFile]:
-    """Return the file of the Secrets that the manifests name, of what is in the other files."""
+    """Return the file of the Secrets that the manifests name."""
     namespace = chosen_cluster(choices.cluster).namespace
     found = {
         one.name: parse_env(files[env_file(one.name)].text)

@@ -1,4 +1,4 @@
-"""Assertions on every rendered manifest of a hub, beside those on the pods of a sensor."""
+"""Checks of every rendered manifest of a hub, in addition to those of a sensor's pods."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def hub_manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     if not any(map(closes_all, every)):
         problems.append("no policy closes the namespace")
     problems += [
-        f"{one['metadata']['name']} is a Secret, and a file holds none"
+        f"{one['metadata']['name']} is a Secret, which must not be in a file"
         for one in every
         if one["kind"] == "Secret"
     ]
@@ -43,7 +43,7 @@ def hub_manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def reached_in(documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield who is let in to whom by policies, as roles; "everybody" is everybody."""
+    """Yield (caller, service) pairs of roles that policies allow; "everybody" is anyone."""
     every = list(documents)
     roles = {
         one["metadata"]["labels"]["app.kubernetes.io/name"]: one["metadata"]["labels"][COMPONENT]

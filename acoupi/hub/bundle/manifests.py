@@ -1,6 +1,6 @@
-"""The manifests of Kubernetes of a hub: from the same containers as its compose file.
+"""The Kubernetes manifests of a hub, from the same containers as its compose file.
 
-Who reaches whom is written twice, as networks there and as policies here; a test compares them.
+Who may reach whom is written twice, as networks there and as policies here; a test compares them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,18 +59,18 @@ REACHED_BY = {
     INGEST: (),
     WEB: (),
 }
-"""Who reaches a port; ingest and the pages are reached by everybody."""
+"""The callers of each port; anyone may reach ingest and the pages."""
 SCALING = {"pollingInterval": 30, "cooldownPeriod": 300, "minReplicaCount": 0}
 JOBS_FOR_ONE = "5"
-"""In the queue of a program, for each worker."""
+"""Jobs in a program's queue for each worker that KEDA starts."""
 KEDA = "keda"
-"""The namespace of its operator, which asks redis for the length of queues."""
+"""The namespace of the KEDA operator, which reads the length of queues from redis."""
 
 
 def render_hub_manifests(
     site: HubSite, cluster: Cluster, *, scales: bool = False
 ) -> dict[str, str]:
-    """Return the files, by name: what is kept when the hub is taken away, and what runs.
+    """Return the files by name: storage that outlives the hub, and services.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def render_hub_manifests(
     Raises
     ------
     ConfigurationError
-        If something of the hub cannot be had in a cluster.
+        If something of the hub is not possible in a cluster.
     """
     documents = hub_documents(site, cluster, scales=scales)
     if problems := hub_manifest_problems(documents):
@@ -148,7 +148,7 @@ class _Pod:
 
     @property
     def choices(self) -> HubChoices:
-        """Of the hub."""
+        """The namespace of the hub."""
         return self.site.choices
 
     @property
@@ -158,7 +158,7 @@ class _Pod:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What finds it: by its own name, and by what it is."""
+        """Its labels: its own name, and its kind."""
         return {
             "app.kubernetes.io/name": self.name,
             "app.kubernetes.io/component": self.role,
@@ -167,7 +167,7 @@ class _Pod:
 
     @property
     def selector(self) -> dict[str, Any]:
-        """What finds its pods."""
+        """The labels that select its pods."""
         return {"matchLabels": {"app.kubernetes.io/name": self.name}}
 
     def metadata(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class _Pod:
     # --- who reaches whom ---------------------------------------------------------------
 
     def policies(self, services: Iterable[Service]) -> Iterator[dict[str, Any]]:
-        """Yield what lets others in, and what lets it out."""
+        """Yield the policies for its incoming and outgoing connections."""
         roles = dict.fromkeys(one.role for one in services)
         if self.role in PORTS:
             ports = [{"protocol": "TCP", "port": PORTS[self.role]}]
@@ -202,7 +202,7 @@ class _Pod:
             yield self._policy("reaches", "Egress", egress=rules)
 
     def _asks_elsewhere(self, roles: Mapping[str, None]) -> bool:
-        """Return whether it asks servers that are not of this hub."""
+        """Return whether it calls servers outside this hub."""
         if self.role in {INGEST, WEB} and self.choices.keeps_audio_in_bucket:
             return True
         if self.role == SUBSCRIBE:
@@ -214,7 +214,7 @@ class _Pod:
         return policy(self.cluster, f"{self.name}-{what}", self.selector, [kind], **rules)
 
     def service(self) -> dict[str, Any]:
-        """Return the name by which others find it; that of the database has no address."""
+        """Return its Service; the database's has no address of its own."""
         ports = [{"protocol": "TCP", "port": PORTS[self.role]}]
         spec = {"selector": self.selector["matchLabels"], "ports": ports}
         headless = {"clusterIP": "None"} if self.role == DATABASE else {}
@@ -226,7 +226,7 @@ class _Pod:
         }
 
     def budget(self) -> dict[str, Any]:
-        """Return what keeps `kubectl drain` from ending it by the way."""
+        """Return the budget that keeps `kubectl drain` from ending it."""
         return {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
@@ -261,7 +261,7 @@ class _Pod:
         }
 
     def scaling(self) -> Iterator[dict[str, Any]]:
-        """Yield what KEDA needs to set how many workers there are."""
+        """Yield what KEDA needs to set the number of workers."""
         if self.role != WORKER or not self.scales:
             return
         program = _place_of(self.of.command[-1])
@@ -339,7 +339,7 @@ class _Pod:
         }
 
     def _alive(self) -> dict[str, Any]:
-        """Return what says that it need not be started anew, even if it is not well."""
+        """Return the liveness probe: what shows that it need not be restarted."""
         if self.role in PORTS:
             return {"tcpSocket": {"port": PORTS[self.role]}}
         find = f"find {pulse_of(self.of)} -newermt '{PULSE_PATIENCE}' | grep -q ."
@@ -364,20 +364,20 @@ class _Pod:
 
 
 def _place_of(program: str) -> str:
-    """Return what jobs call a program: its module.
+    """Return the name of a program in jobs: its module.
 
     Raises
     ------
     ConfigurationError
-        If it is the short name of one that is not installed here.
+        If it is a short name and the program is not installed here.
     """
     place = available_programs().get(program, program).removesuffix(":Program")
     if "." in place or "_" in place:
         return place
     raise ConfigurationError(
-        f'it is not known here where the program "{program}" is.',
+        f'the module of the program "{program}" is not known here.',
         "--worker PACKAGE.MODULE, or pip install its package here",
-        why="KEDA is told the queue of its jobs, which has the name of its module.",
+        why="KEDA needs the queue of its jobs, which is named after its module.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A hub that runs: started and stopped by Compose, and looked at."""
+"""Starting, stopping and watching a hub with Compose."""
 
 import re
 import shlex
@@ -33,31 +33,31 @@ from acoupi.writing import PRIVATE, write_atomic
 __all__ = ["RunningHub", "ServiceState"]
 
 UP = 300.0
-"""Seconds for Compose to start what there is."""
+"""Seconds for Compose to start all containers."""
 START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
 LAST_LINES = 15
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-"""What Compose writes between the lines of a log, for terminals."""
+"""Control sequences that Compose writes between lines of a log."""
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """A service of a hub; of several containers, the worst."""
+    """The state of a service of a hub; with several containers, the worst."""
 
     name: str
     state: str
-    """running, restarting, exited, …; or "stopped", where there is no container."""
+    """running, restarting, exited, …; or "stopped" if there is no container."""
     health: str | None
-    """healthy, unhealthy or starting; None: it is not running."""
+    """healthy, unhealthy or starting; None if it is not running."""
     wanted: int
-    """Containers that there should be, and how many of them are well."""
+    """Number of containers there should be, and how many of them are well."""
     well: int
 
     @property
     def is_well(self) -> bool:
-        """Whether every container of it is."""
+        """Whether all of its containers are well."""
         return self.well >= self.wanted
 
 
@@ -69,7 +69,7 @@ class RunningHub:
     home
         Of the hub; it must be set up.
     echo
-        Is told each command line before it is run.
+        Called with each command line before it is run.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class RunningHub:
         if self.choices.target == "kubernetes":
             namespace = chosen_cluster(self.choices.cluster).namespace
             raise TargetError(
-                "this hub runs in a Kubernetes cluster, which acoupi does not reach.",
+                "this hub runs in a Kubernetes cluster, which acoupi cannot control.",
                 f"kubectl --namespace {namespace} get pods",
-                why=f"it was set up for one; the steps are in {home.path / 'kubernetes'}.",
+                why=f"it was set up for Kubernetes: see {home.path / 'kubernetes'}.",
             )
         self.engine = engine or Engine()
         self.stack = hub_stack(self.choices)
@@ -98,7 +98,7 @@ class RunningHub:
         Raises
         ------
         AcoupiError
-            Saying what is wrong, and what to do.
+            With what is wrong, and what to do.
         """
         manifest = Manifest.read(self.home.manifest_file)
         check_not_edited(self.home.path, {}, manifest, WRITE_OVER)
@@ -106,9 +106,9 @@ class RunningHub:
             check_bundle((self.home.path / COMPOSE_FILE).read_text())
         except FileNotFoundError as error:
             raise TargetError(
-                f'"{self.home.path / COMPOSE_FILE}" is not there.',
+                f'"{self.home.path / COMPOSE_FILE}" does not exist.',
                 "acoupi hub setup",
-                why="setup writes it, and somebody removed it.",
+                why="setup wrote it, and it was removed since.",
             ) from error
         self._check_audio()
         self._check_engine()
@@ -118,9 +118,9 @@ class RunningHub:
         place = self.choices.audio
         if place and not self.choices.keeps_audio_in_bucket and not Path(place).is_dir():
             raise TargetError(
-                f'the folder for sound is not there: "{place}".',
+                f'the folder for sound does not exist: "{place}".',
                 "mount its disk, or acoupi hub setup --audio with another folder",
-                why="acoupi hub setup --audio named it, and nobody made it.",
+                why="acoupi hub setup --audio named it, but it was never made.",
             )
 
     def _check_engine(self) -> None:
@@ -137,7 +137,7 @@ class RunningHub:
         if answer.is_ok and others:
             other = min(others)
             raise TargetError(
-                f'the hub in "{self.home.path}" is one that runs already.',
+                f'the hub in "{self.home.path}" is already running from another folder.',
                 f"ACOUPI_HUB_HOME={shlex.quote(other)} acoupi hub down, then again",
                 why=f'its containers run from "{other}": the folder was copied or moved.',
             )
@@ -152,18 +152,18 @@ class RunningHub:
             if not Host(self.engine).is_port_free(address, port.number, "tcp"):
                 option = "--listen" if service.name == INGEST else f"--listen-{service.name}"
                 raise TargetError(
-                    f"port {port.number} of {port.address} is taken.",
+                    f"port {port.number} of {port.address} is in use.",
                     f"acoupi hub setup {option} {port.address}:{port.number + 1}, then again",
-                    why=f"another program listens there, where {service.name} is to.",
+                    why=f"another program listens on the port of {service.name}.",
                 )
 
     def up(self) -> None:
-        """Start every service; workers are given a token first, which ingest makes.
+        """Start every service; workers first get a token, which ingest makes.
 
         Raises
         ------
         TargetError
-            With the engine's own words.
+            With the engine's output.
         """
         names = [one.name for one in self.stack.services]
         new = [one for one in names if not self._has_token(one)]
@@ -180,7 +180,7 @@ class RunningHub:
         return not name.startswith(WORKER) or (file.exists() and bool(read_env(file)))
 
     def _let_in(self, service: Service) -> None:
-        """Make a token for a worker, inside: the program may be in the image alone."""
+        """Make a token for a worker in a container: only the image may have the program."""
         parts = urlsplit(inner_broker(known_url(self.home, BROKER, None) or INNER_BROKER))
         broker = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         words = ("acoupi", "hub", "add-worker", service.name, "--program", service.command[-1])
@@ -189,16 +189,16 @@ class RunningHub:
         write_atomic(self.home.path / env_file(service.name), text, PRIVATE)
 
     def down(self) -> None:
-        """Stop every service; all that the hub has is kept."""
+        """Stop every service; the hub's data are kept."""
         self.compose("down", "--remove-orphans", timeout=DOWN_PATIENCE)
 
     def wait(self, *services: str, patience: float = START_PATIENCE) -> None:
-        """Wait until services are well; all, if none is named.
+        """Wait until services are well; all of them if none is named.
 
         Raises
         ------
         TargetError
-            If one is not, with its last words.
+            If one is not, with its last log lines.
         """
         deadline = data.monotonic() + patience
         while True:
@@ -221,7 +221,7 @@ class RunningHub:
         answer = self.engine.compose(self._settings, *logs)
         lines = [line for line in _ESCAPES.sub("", answer.out).splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("Error:", "  Why:"))]
-        return " ".join(" ".join(errors[-2:] or lines[-1:]).split()) or "it wrote nothing."
+        return " ".join(" ".join(errors[-2:] or lines[-1:]).split()) or "it logged nothing."
 
     def states(self) -> list[ServiceState]:
         """Return the state of every service.
@@ -259,7 +259,7 @@ class RunningHub:
         Raises
         ------
         TargetError
-            With its own words.
+            With the output of Compose.
         """
         self._echo(shlex.join(compose_command(self._settings, *words)))
         answer = self.engine.compose(self._settings, *words, timeout=timeout)
@@ -275,5 +275,5 @@ class RunningHub:
         return TargetError(
             f"docker compose {what} failed.",
             f"docker compose --project-directory {shlex.quote(str(self.home.path))} logs",
-            why=f"it said: {answer.said[-400:]}",
+            why=f"its output: {answer.said[-400:]}",
         )

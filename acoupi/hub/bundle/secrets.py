@@ -1,4 +1,4 @@
-"""Passwords of a hub, made once, and the variables by which each service is given its own."""
+"""Passwords of a hub, made once, and the variables that give each service its own."""
 
 import hashlib
 import os
@@ -40,27 +40,27 @@ __all__ = [
 ]
 
 BROKER_USER = "acoupi-hub"
-"""Of dispatch: all but what could harm redis itself; it adds and removes the users of workers."""
+"""Rights of dispatch, which manages users of workers: all but what could harm redis itself."""
 BROKER_RIGHTS = (
     "~* &* -@all +@read +@write +@keyspace +@transaction +@connection +@pubsub +@blocking "
     "+@scripting -@dangerous +time +info +acl"
 )
 USERS_FILE = PurePath("broker/users.acl")
-"""The users of workers come and go while redis runs, and are made again after it was started."""
+"""Users of workers come and go while redis runs, and are made again after it starts."""
 INNER_BROKER = f"redis://{BROKER}:6379/0"
-"""Of the hub's own broker, as services here reach it."""
+"""Address of the hub's own broker inside the hub."""
 BUCKET_VARIABLES = "AWS_"
 FILES_OF_THE_HOST = {"AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
-"""They mean nothing in a container."""
+"""Host names that mean the container itself inside a container."""
 MANAGEMENT = "management"
 SERVERS = (DATABASE, BROKER, MANAGEMENT, SUBSCRIBE)
-"""Kinds of servers that the hub may be told the address of; management: of a RabbitMQ."""
+"""Kinds of external servers; management: that of a RabbitMQ."""
 SCHEMES = {
     DATABASE: ("postgresql", "postgres"),
     BROKER: ("redis", "rediss", "amqp", "amqps"),
     MANAGEMENT: ("https", "http"),
 }
-"""What the address of a server of one's own begins with."""
+"""What the address of an external server starts with."""
 OPTIONS = {
     DATABASE: "--database-url",
     BROKER: "--broker-url",
@@ -68,22 +68,22 @@ OPTIONS = {
     SUBSCRIBE: "--subscribe",
 }
 BROKER_AUTHORITY = PurePath("ca/broker.pem")
-"""The authority of a broker of one's own, below the hub."""
+"""The authority's file of an external broker, below the hub."""
 _TRUSTED = "ssl_ca_certs"
 
 
 def env_file(service: str) -> PurePath:
-    """Return where the variables of a service are that hold secrets, below the hub."""
+    """Return the file with the secret variables of a service, below the hub."""
     return PurePath("secrets") / f"{service}.env"
 
 
 def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
-    """Return the address of a server of one's own: as given, else as kept; None: there is none.
+    """Return the address of an external server: as given, else as stored; None if there is none.
 
     Raises
     ------
     ConfigurationError
-        If it is no address of such a server.
+        If it is not an address of such a server.
     """
     kept = home.secrets / f"{kind}.url"
     if given is None:
@@ -96,11 +96,11 @@ def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
         raise ConfigurationError(
             f"this is not the address of a {kind}.",
             f"{OPTIONS[kind]} {schemes[0]}://USER:PASSWORD@HOST/NAME",
-            why=f"it begins with none of {', '.join(f'{one}://' for one in schemes)}.",
+            why=f"it starts with none of {', '.join(f'{one}://' for one in schemes)}.",
         )
     if _is_of_this_machine(urlsplit(given).hostname or ""):
         raise ConfigurationError(
-            f"{OPTIONS[kind]} cannot name this machine like that.",
+            f"{OPTIONS[kind]} cannot be localhost.",
             f"{OPTIONS[kind]} with the name or address by which other machines reach it",
             why="in a container, localhost is the container.",
         )
@@ -108,7 +108,7 @@ def known_url(home: HubHome, kind: str, given: str | None) -> str | None:
 
 
 def trusted_file(url: str) -> Path | None:
-    """Return the file of the authority that the address of a broker names; None: it names none.
+    """Return the authority's file that the address of a broker names, if any.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def trusted_file(url: str) -> Path | None:
 
 
 def inner_broker(url: str) -> str:
-    """Return the address of a broker of one's own as services of the hub use it.
+    """Return the address of an external broker as services of the hub use it.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def _is_of_this_machine(host: str) -> bool:
 
 
 def _with_authority(url: str) -> str:
-    """Return the address of an MQTT broker with its authority in it, which may be in a file."""
+    """Return the address of an MQTT broker, with the authority from a file put into it."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if "ca" not in query or holds_certificates(query["ca"]):
@@ -160,14 +160,15 @@ def _with_authority(url: str) -> str:
 def hub_secrets(
     home: HubHome, choices: HubChoices, urls: Mapping[str, str]
 ) -> dict[PurePath, RenderedFile]:
-    """Return the files that hold secrets, by path below the hub. What is there is kept.
+    """Return the files that hold secrets, by path below the hub.
 
-    But for the tokens of workers that the database does not know, or knows with another broker.
+    Existing ones are kept, except tokens of workers that the database does not have, or has with
+    another broker.
 
     Parameters
     ----------
     urls
-        The addresses of servers of one's own, by kind.
+        The addresses of external servers, by kind.
     """
     names = [DATABASE] * choices.has_own_database + [BROKER] * choices.has_own_broker
     passwords = {name: known_password(home.secrets / name) for name in names}
@@ -184,7 +185,7 @@ def hub_secrets(
         )
     is_known = all(known_url(home, one, None) == urls.get(one) for one in (DATABASE, BROKER))
     is_known &= home.has_database or not choices.has_own_database
-    for service in map(worker_name, choices.workers):  # its token comes at the first start
+    for service in map(worker_name, choices.workers):  # its token is made at the first start
         kept_file = home.path / env_file(service)
         files[env_file(service)] = read_whole(kept_file) if is_known and kept_file.exists() else ""
     return {path: RenderedFile(text, PRIVATE) for path, text in files.items()}
@@ -196,7 +197,7 @@ def hub_variables(
     urls: Mapping[str, str],
     kept: Mapping[str, str],
 ) -> dict[str, dict[str, str]]:
-    """Return the variables with secrets, by service; `kept` are those of before."""
+    """Return the variables with secrets, by service; `kept` are the existing ones."""
     database = urls.get(DATABASE) or f"postgresql://acoupi:{passwords[DATABASE]}@{DATABASE}/acoupi"
     broker = inner_broker(urls.get(BROKER, "")) or INNER_BROKER.replace(
         "//", f"//{BROKER_USER}:{passwords.get(BROKER)}@"

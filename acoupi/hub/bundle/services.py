@@ -1,4 +1,4 @@
-"""What runs at a hub: the same description as of a sensor, of services that are no workers."""
+"""The services of a hub, described like those of a sensor."""
 
 import re
 
@@ -30,9 +30,9 @@ __all__ = [
 
 DATABASE, BROKER, INGEST, DISPATCH, WORKER = "database", "broker", "ingest", "dispatch", "worker"
 WEB, SUBSCRIBE = "web", "subscribe"
-"""Names of services, and their roles; there is a worker for each program."""
+"""Names of services, which are also their roles; each program adds a worker."""
 INGEST_PORT, WEB_PORT = 8090, 8091
-"""In their containers, whatever the ports of this machine."""
+"""Ports inside the containers, whatever the ports of this machine."""
 BROKER_TLS_PORT = 6380
 MEMORY = {
     DATABASE: 1024,
@@ -43,8 +43,8 @@ MEMORY = {
     WORKER: 2560,
     WEB: 1536,
 }
-"""Mebibytes that each may use; a worker has the recording in hand in memory, up to 1024;
-the pages what they draw and export."""
+"""Memory limits, mebibytes; a worker holds its current recording in memory, up to 1024;
+the pages hold what they draw and export."""
 SCORES = {
     DATABASE: 100,
     BROKER: 200,
@@ -54,9 +54,9 @@ SCORES = {
     WORKER: MODEL_SCORE,
     WEB: 400,
 }
-"""Ended first when memory runs out: a worker, whose job is given to another."""
+"""Killed first when memory runs out: a worker, whose job goes to another."""
 GRACES = {DATABASE: 60.0, INGEST: 30.0, WORKER: 30.0}
-"""Seconds to end: a database writes all that it holds, ingest answers what it was sent."""
+"""Seconds to stop: a database writes its buffers, ingest answers open requests."""
 
 
 def worker_name(program: str) -> str:

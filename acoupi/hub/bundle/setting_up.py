@@ -1,4 +1,4 @@
-"""Setting up a hub: its choices, secrets, certificate and compose file, written at once."""
+"""Setting up a hub: its choices, secrets, certificate and compose file, written together."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import requires
@@ -26,12 +26,12 @@ from acoupi.writing import READABLE, RenderedFile, disk_error, write_files
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
 
 FOLDERS = ("audio", "broker", "database", "run")
-"""Below the hub, of the user of its services."""
+"""Folders below the hub that belong to the user of its services."""
 PRIVATE_FOLDERS = ("secrets", "database", "broker", "tls")
 
 
 def wanted_packages(choices: HubChoices) -> list[str]:
-    """Return what the image of a hub has more than that of a sensor: its libraries, programs."""
+    """Return what a hub's image has in addition to a sensor's: its libraries, programs."""
     extras = ["hub"]
     extras += ["s3"] if choices.keeps_audio_in_bucket else []
     extras += ["web"] if choices.listen_web else []
@@ -50,12 +50,12 @@ def hub_image(choices: HubChoices) -> str:
 
 
 def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> HubChoices:
-    """Return the choices of before, changed by those that are given.
+    """Return the earlier choices, changed by the given ones.
 
     Raises
     ------
     ConfigurationError
-        If they do not go together.
+        If they do not fit together.
     """
     before = home.read().model_dump() if home.is_set_up else {"project": home.own_project}
     own = {
@@ -77,22 +77,22 @@ def set_up_hub(
     own_servers: Mapping[str, str | None],
     force: bool = False,
 ) -> HubChoices:
-    """Write what a hub needs into its folder; what is not given stays as it was chosen.
+    """Write the files of a hub into its folder; choices that are not given stay as they were.
 
     Parameters
     ----------
     given
-        Fields of `HubChoices`; of the workers, those that change, and 0 for those that go.
+        Fields of `HubChoices`; of the workers, those that change, with 0 to remove one.
     own_servers
-        The addresses of `SERVERS` of one's own, empty: of the hub again; that of an MQTT broker
-        to subscribe at, empty: of none.
+        The addresses of `SERVERS`; an empty one means the hub's own server again, or for MQTT, no
+        broker.
     force
-        Write over files that were edited by hand.
+        Overwrite files that were edited by hand.
 
     Raises
     ------
     AcoupiError
-        If the folder is no hub's, or a choice is wrong; nothing is written then.
+        If the folder is not a hub's, or a choice is wrong; then nothing is written.
     """
     home.check()
     urls = {kind: url for kind in SERVERS if (url := known_url(home, kind, own_servers.get(kind)))}
@@ -124,7 +124,7 @@ def _rendered(
     owner: tuple[int, int],
     secrets: Mapping[PurePath, RenderedFile],
 ) -> tuple[dict[PurePath, RenderedFile], dict[PurePath, RenderedFile]]:
-    """Return the files of the target that nobody is to edit, and those beside them."""
+    """Return the generated files of the target, and the files beside them."""
     images = {"image": hub_image(choices), "database_image": database_name()}
     if choices.target == "kubernetes":
         from acoupi.hub.bundle.kubernetes import folder_of, secrets_of  # noqa: PLC0415
@@ -152,7 +152,7 @@ def _certificate(home: HubHome, choices: HubChoices) -> dict[PurePath, RenderedF
 
 
 def _broker_authority(urls: Mapping[str, str]) -> dict[PurePath, RenderedFile]:
-    """Return a copy of the authority's file that the address of the broker names."""
+    """Return a copy of the authority's file that the broker's address names."""
     file = trusted_file(urls.get(BROKER, ""))
     if file is None:
         return {}
@@ -184,7 +184,7 @@ def _write(
 
 
 def _hand_over(home: HubHome, choices: HubChoices, owner: tuple[int, int]) -> None:
-    """Give the services what they read and write, where root sets the hub up."""
+    """Give the services ownership of what they read and write, if root sets the hub up."""
     own = [home.path / name for name in (*FOLDERS, "tls", "tls/hub.key", "tls/hub.pem", "ca")]
     own += [home.path / "broker" / "users.acl", home.path / "ca" / "ca.pem"]
     own.append(home.path / BROKER_AUTHORITY)
