@@ -1,1 +1,1 @@
-"""What runs in the services of a sensor: workers, beat, and how they reach the broker."""
+"""The services of a sensor: workers, beat, and how they reach the broker."""

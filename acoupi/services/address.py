@@ -32,7 +32,7 @@ def read_address(settings: Settings, otherwise: Callable[[Settings], str | None]
     settings
         Of the home.
     otherwise
-        Finds it if ``celery.json`` holds more than plain values, which takes pydantic.
+        Parses ``celery.json`` if it holds more than plain values, which takes pydantic.
 
     Raises
     ------
@@ -80,10 +80,10 @@ def broker_from_environment(environ: Mapping[str, str]) -> str | None:
 
 
 def is_own_redis(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether a broker is the redis that the target runs for this sensor alone.
+    """Return whether a broker is the redis that the target runs only for this sensor.
 
-    There `acoupi.services.redis_transport` is used, elsewhere kombu's own transports, so
-    that workers of any kind can share the broker.
+    That one uses `acoupi.services.redis_transport`; others use kombu's own transports, so that
+    workers of any kind can share the broker.
     """
     return bool(environ.get(BROKER_VARIABLE)) and _is_redis(url or "")
 
@@ -94,7 +94,7 @@ def check_broker_url(url: str | None, *, choose: str = BY_OPTIONS.broker) -> Non
     Parameters
     ----------
     choose
-        What chooses a broker, for the error; ``{}`` stands for it.
+        The option or variable that chooses a broker, for the error; ``{}`` stands for the URL.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Finds the facts that alarms judge: from the stores, the pulses, the disk and the board."""
+"""Collects the facts that alarms judge, from the stores, the pulses, the disk and the board."""
 
 import logging
 import shutil
@@ -34,36 +34,36 @@ _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _GAP_SEEN = timedelta(minutes=15)
 _EFFORT_PAUSE = 30
-"""The effort of a day is not added up again before this many times as long as that took."""
+"""A day's effort is added up again only after this many times the time that it took."""
 _STEP = 10.0
-"""Seconds; time servers correct less than that now and then."""
+"""Seconds of a clock step that counts; time servers correct less now and then."""
 
 
 class FactFinder:
-    """Finds the facts about a sensor.
+    """Collects the facts about a sensor.
 
-    What cannot be read is logged, and not known: no rule judges it.
+    Anything that cannot be read is logged and stays unknown, so no rule judges it.
 
     Parameters
     ----------
     store
-        Of the recordings; what a published one does not know stays unknown.
+        The store of recordings; facts that a published one lacks stay unknown.
     message_store
-        Of the messages; None: there is none.
+        The message store, or None.
     alarms
-        Keeps the usual noise floors; None: they are not known.
+        Keeps the usual noise floors; None: they are unknown.
     limits
-        What counts as wrong.
+        The limits of the alarms.
     run_dirs, services
-        Where the services have their pulses (`pulses.last_pulses`), and their names.
+        The folders of the services' pulses (`pulses.last_pulses`), and their names.
     folders
-        Where the disk must have room.
+        Folders whose disks must have room.
     messengers
         Names of the current messengers.
     plan
-        Of the program, in case its recorder has never stored it.
+        The program's plan, in case its recorder has never stored one.
     learns
-        Whether to store the usual noise floors: one of those that look does.
+        Whether to store the usual noise floors; only one process does.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class FactFinder:
         self._was_set: bool | None = None
 
     def __call__(self, notes: Notes) -> tuple[Facts, dict[str, Any]]:
-        """Return the facts, and what to remember for the next time."""
+        """Return the facts, and what to remember for next time."""
         now = clock.utc_now()
         deployment = _tried(self._deployment, None, "the deployment")
         free = _tried(self._free_bytes, None, "the disk")
@@ -126,13 +126,13 @@ class FactFinder:
         return facts, {"free": samples, "starts": starts, "steps": steps}
 
     def pulses(self) -> dict[str, Pulse]:
-        """Return the last pulse of each service that is seen here."""
+        """Return the last pulse of each service that is visible here."""
         return last_pulses(self._run_dirs, self._services)
 
     def _steps(
         self, noted: Iterable[Sequence[Any]], now: datetime, is_set: bool | None
     ) -> list[list[Any]]:
-        """Return the steps of the clock within the last hour; not the one that set it first."""
+        """Return the steps of the clock within the last hour, except the one that first set it."""
         steps = [
             [time, seconds]
             for time, seconds in noted
@@ -187,7 +187,7 @@ class FactFinder:
         }
 
     def _note_floors(self, alarms: SqliteAlarmStore, first: datetime, now: datetime) -> None:
-        """Store the noise floor of each hour that is over, unless the microphone was suspect."""
+        """Store the noise floor of each past hour, unless the microphone was suspect."""
         oldest = hour_of(max(first, now - timedelta(days=DAYS)))
         known = alarms.get_floors(oldest)
         start = known[-1].hour + _HOUR if known else oldest
@@ -222,7 +222,7 @@ class FactFinder:
     def _of_day(
         self, deployment: data.Deployment, now: datetime, until: datetime
     ) -> dict[str, Any]:
-        """Return what the last 24 hours were used for; a day without recordings takes long."""
+        """Return the effort of the last 24 hours; adding it up can take long."""
         since = max(deployment.started_on, now - _DAY)
         around = timedelta(minutes=10)
         history = self._with_plan(
@@ -240,7 +240,7 @@ class FactFinder:
 def hours_until_full(
     samples: Sequence[Sequence[float]], free: float | None, now: datetime
 ) -> float | None:
-    """Return when the disk is full, at the pace of the last day; None if it is not known.
+    """Return when the disk will be full at the rate of the last day; None if unknown.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def _age(time: datetime | None, now: datetime) -> float:
 
 
 def existing(folder: Path) -> Path:
-    """Return a folder, or the nearest one above it that is there."""
+    """Return a folder, or its nearest parent that exists."""
     return next(one for one in (folder, *folder.parents) if one.exists())
 
 

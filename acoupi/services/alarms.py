@@ -1,4 +1,4 @@
-"""The tasks that look for faults, where the sensor is to raise alarms."""
+"""The tasks that look for faults, if the sensor raises alarms."""
 
 import logging
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def calls_server(alarms: Alarms) -> bool:
 def alarm_tasks(
     program: AcoupiProgram[Any], settings: Settings, limits: Alarms
 ) -> list[tuple[Callable[[], None], timedelta]]:
-    """Return the tasks that look for faults and tell of them, and how often they run."""
+    """Return the tasks that look for faults and report them, and how often they run."""
     store: Store = program.store  # type: ignore[attr-defined]
     alarms = SqliteAlarmStore(alarms_file(settings))
     find = fact_finder(program, settings, limits, alarms, learns=True)
@@ -45,10 +45,10 @@ def alarm_tasks(
 
 
 def dead_mans_task(url: str, store: Store, alarms: SqliteAlarmStore) -> Callable[[], None]:
-    """Return the task that calls the dead man's switch if there is new sound."""
+    """Return the task that calls the dead man's switch if there are new recordings."""
 
     def dead_mans_task() -> None:
-        """Call the address if something was recorded since the last call that arrived."""
+        """Call the address if something was recorded since the last successful call."""
         # requests takes 10 MB: only the worker that calls has it.
         from acoupi.components.messengers.dead_man import call_dead_mans_switch  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""What was changed on the page of a running sensor, and how its services notice.
+"""How services notice settings that were changed on the web page.
 
-Whoever applies a change writes ``config/applied.json`` with it, in one commit. Each service
-looks at that file now and then, ends itself after the work in hand, and is started again.
+A change is written together with ``config/applied.json``, in one commit. Each service looks at
+that file now and then, stops after its current work, and is started again.
 """
 
 import json
@@ -27,14 +27,14 @@ class Changing(Protocol):
 
 
 class AppliedWatch:
-    """Notices what is changed on the page from now on.
+    """Notices changes on the page from now on.
 
     Parameters
     ----------
     config
         The folder ``config/``.
     other
-        Notices other changes; None: nothing does.
+        Notices other changes, or None.
     """
 
     def __init__(self, config: Path, other: Changing | None = None) -> None:
@@ -44,24 +44,24 @@ class AppliedWatch:
     def changed(self) -> str | None:
         """Return why the service must be restarted; None if it need not."""
         if _stamp(self._path) != self._known:
-            return "something was changed on the page"
+            return "a setting was changed on the web page"
         return None if self._other is None else self._other.changed()
 
 
 def applied_path(config: Path) -> Path:
-    """Return the file that says what was applied."""
+    """Return the path of the file of the last change."""
     return config / NAME
 
 
 def applied_file(by: str, files: Mapping[str, RenderedFile]) -> RenderedFile:
-    """Return that file.
+    """Return the contents of that file.
 
     Parameters
     ----------
     by
         Who asked for the change.
     files
-        Generated files that were written, by their path below the home: nobody edited them.
+        Generated files that were written, by path below the home; nobody edited them by hand.
     """
     digests = {name: one.digest for name, one in sorted(files.items())}
     content = {"on": clock.utc_now().isoformat(), "by": by, "files": digests}

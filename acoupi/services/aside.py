@@ -1,7 +1,7 @@
-"""What a worker could not read, or may not run: kept for a person to look at.
+"""Messages that a worker could not read or may not run, kept for a person to look at.
 
 One line of JSON each in ``run/WORKER.aside.jsonl``, beside the pulse of the worker. The file is
-bounded, and so is what is logged about it: whoever sends rubbish fills neither disk nor log.
+bounded, and so are its log lines: a flood of bad messages fills neither disk nor log.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ logger = logging.getLogger(__name__)
 MOST_TEXT = 16_384
 """Characters of a message that are kept."""
 MOST_BYTES = 500_000
-"""Of the file; when it is full it is renamed, in place of the one before it."""
+"""Most bytes of the file; a full one is renamed and replaces the previous one."""
 SAY_EVERY = 60.0
-"""Seconds between two lines of the log."""
+"""Shortest time between two lines in the log, seconds."""
 
 
 def aside_file(run_dir: Path, worker: str) -> Path:
-    """Return where what a worker put aside is kept."""
+    """Return the file of messages that a worker put aside."""
     return run_dir / f"{worker}.aside.jsonl"
 
 
 class Aside:
-    """Keeps messages that are not run.
+    """Keeps messages whose tasks are not run.
 
     Parameters
     ----------
     path
-        The file; None: nothing is kept, only said.
+        The file; None: messages are only logged.
     """
 
     def __init__(self, path: str | Path | None) -> None:
@@ -46,7 +46,7 @@ class Aside:
         self._unsaid = 0
 
     def put(self, message: Any, queue: str, why: str) -> None:
-        """Keep a message, and say so at most once a minute."""
+        """Keep a message, and log this at most once a minute."""
         place = self._keep(_text(message), queue, why)
         self._unsaid += 1
         now = clock.monotonic()
@@ -62,7 +62,7 @@ class Aside:
         self._said_on, self._unsaid = now, 0
 
     def _keep(self, text: str, queue: str, why: str) -> str:
-        """Write it down; return where, in words. A disk that refuses does not end a worker."""
+        """Write the message; return where, in words. A disk error does not stop a worker."""
         if self.path is None:
             return ""
         line = {

@@ -1,4 +1,4 @@
-"""Lets a program leave out what its models have no time for, where the sensor's settings say so."""
+"""Lets a program skip recordings when its models are too slow, if the settings ask for it."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,24 +19,24 @@ INTERVAL = timedelta(minutes=1)
 
 
 def limit_backlog(program: AcoupiProgram[Any], settings: BacklogSettings) -> None:
-    """Tell the store of a program the policy, and register the task that follows it.
+    """Give the policy to a program's store, and register the task that applies it.
 
     Raises
     ------
     ConfigurationError
-        If the policy cannot be followed: the program has no such store or no model, nobody
-        listens to the default queue, or it records day and night and is to analyse in between.
+        If the policy is not possible: the program has no suitable store or no model, no worker
+        has the default queue, or it records day and night, leaving no time to analyse.
     """
     if settings.policy == "none":
         return
     store, plan = getattr(program, "store", None), plan_of(program)
     models = _models_of(program)
     if not isinstance(store, Store) or not store.can_leave_out:
-        raise _impossible(settings, "its store keeps no account of what is left out")
+        raise _impossible(settings, "its store does not keep track of skipped recordings")
     if not models:
         raise _impossible(settings, "it runs no model on its recordings")
     if settings.policy == "nightly" and not _pauses(plan):
-        raise _impossible(settings, "it records day and night, as far as is known")
+        raise _impossible(settings, "it seems to record day and night")
     store.backlog = Backlog(settings.policy, settings.limit_hours, settings.keep_files, plan)
     task = generate_backlog_task(store, models, program.logger.getChild("backlog"))
     try:
@@ -52,7 +52,7 @@ def _pauses(plan: CapturePlan | None) -> bool:
 
 
 def plan_of(program: AcoupiProgram[Any]) -> CapturePlan | None:
-    """Return when a program plans to record; None: not known."""
+    """Return when a program plans to record; None: unknown."""
     ask = getattr(program, "get_capture_plan", None)
     return None if ask is None else ask(program.config)
 
@@ -64,7 +64,7 @@ def _models_of(program: AcoupiProgram[Any]) -> list[str]:
 
 def _impossible(settings: BacklogSettings, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"this program cannot have sensor.backlog.policy {settings.policy}.",
+        f"this program cannot use sensor.backlog.policy {settings.policy}.",
         "acoupi config set sensor.backlog.policy "
         f"{'thin' if settings.policy == 'nightly' else 'none'}",
         why=f"{why}.",

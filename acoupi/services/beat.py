@@ -5,14 +5,14 @@ the program (unless the program defines a schedule class of its own), so it is
 small and starts quickly.
 
 Clocks. A Raspberry Pi has no battery-backed clock: it starts in the past and
-jumps to the present when it finds the network, or somebody sets it back.
+jumps to the present when it finds the network, or a person sets it back.
 Intervals are therefore counted on the monotonic clock, which no step affects.
 Schedules by time of day follow the wall clock; when that steps against the
 monotonic clock, their next time is computed again: skipped slots are not made
 up for, and nothing waits until the clock catches up with an earlier time.
 
-If the loop stops turning (a program's own schedule hangs, or its import), beat
-ends with its traceback and exit code 1, and is restarted.
+If the loop stops turning (because a program's own schedule hangs, or its import), beat
+exits with a traceback and exit code 1, and is restarted.
 """
 
 import argparse
@@ -60,7 +60,7 @@ START_PATIENCE = 600.0
 
 
 class Watchdog:
-    """Ends this process, with its traceback, if its loop does not turn for a while.
+    """Exits this process, with a traceback, if its loop does not turn for a while.
 
     Parameters
     ----------
@@ -102,11 +102,11 @@ class _Plan:
     due: float
     """When to check, on the monotonic clock."""
     last_run: datetime
-    """On the wall clock."""
+    """When it is due, on the wall clock."""
 
 
 class Planner:
-    """Knows what is due, even when the wall clock is set.
+    """Keeps track of what is due, even when the wall clock steps.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Planner:
         self._send = send
         self._clocks = ClockSteps()
         now, wall = clock.monotonic(), clock.utc_now()
-        # Intervals start at once: a sensor that was started shall record.
+        # Intervals start at once: a sensor that was started should record.
         self._plans = [
             _Plan(entry, entry.schedule, due=now, last_run=wall)
             for entry in entries
@@ -139,7 +139,9 @@ class Planner:
 
     def _plan_again(self, step: float) -> None:
         """Plan wall-clock schedules again after a step."""
-        logger.warning("The clock was set %s by %.1f s.", "back" if step < 0 else "on", abs(step))
+        logger.warning(
+            "The clock was set %s by %.1f s.", "back" if step < 0 else "forward", abs(step)
+        )
         now, wall = clock.monotonic(), clock.utc_now()
         for plan in self._plans:
             if not isinstance(plan.schedule, Interval):
@@ -168,7 +170,7 @@ class Planner:
             is_due, seconds = when.is_due(plan.last_run)
         except Exception:
             # A failing schedule of a program must not stop the others.
-            logger.exception("Cannot tell when %s is due; asking again later.", plan.entry.name)
+            logger.exception("Cannot tell when %s is due; checking again later.", plan.entry.name)
             return False, LOOK_AGAIN
         return bool(is_due), max(float(seconds), 0.001)
 
@@ -270,11 +272,11 @@ def run(
     stop
         Set when beat is to stop.
     changed
-        Returns why beat is to be started again; None if it need not be.
+        Returns why beat must be restarted; None if it need not be.
     publisher
-        None: one to the broker of the home.
+        The publisher; None: one to the broker of the home.
     watchdog
-        None: the usual one.
+        The watchdog; None: the usual one.
 
     Raises
     ------
@@ -296,16 +298,16 @@ def run(
         while not stop.is_set():
             guard.turn()
             if reason := changed():
-                logger.warning("beat stops in order to be restarted: %s.", reason)
+                logger.warning("beat is stopping to be restarted: %s.", reason)
                 code = RENEW
                 break
             seconds = planner.tick()
             if clock.monotonic() - written >= PULSE_EVERY - 0.5:
                 if not lock.keep():
                     raise AlreadyRunningError(
-                        "beat ends itself.",
+                        "beat has stopped.",
                         "acoupi workers status",
-                        why="another beat runs in this home.",
+                        why="another beat is running in this home.",
                     )
                 pulse.write()
                 written = clock.monotonic()
@@ -340,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_others_out()
     stop = stop_event()
     try:
-        os.environ["ACOUPI_SERVICE"] = BEAT  # identifies it to servers
+        os.environ["ACOUPI_SERVICE"] = BEAT  # a name for messages to servers
         if not os.environ.get("ACOUPI_PROGRAM"):
             settings = Settings()
             configure_logging(settings, BEAT, quiet=options.quiet)

@@ -27,7 +27,7 @@ __all__ = ["EMBEDDED_URL", "load_celery_settings", "make_app"]
 
 EMBEDDED_URL = "folder://"
 OWN_REDIS_URL = "redis://"
-"""For Celery; the real URL, with the login, is an option of the transport."""
+"""The broker's URL for Celery; the real one, with the login, is a transport option."""
 FOLDER_TRANSPORT = "acoupi.services.folder:FolderTransport"
 REDIS_TRANSPORT = "acoupi.services.redis_transport:RedisTransport"
 CONNECT_TIMEOUT = 3.0
@@ -60,7 +60,7 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
     try:
         content = json.loads(text)
         if '"$secret"' in text:
-            # Beat seldom needs them.
+            # Imported here because beat seldom needs them.
             from acoupi.config.env_files import read_env  # noqa: PLC0415
             from acoupi.config.secrets import SECRETS_FILE, resolve_secrets  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ def parse_celery_settings(text: str, path: Path) -> CelerySettings:
         reason = str(error).splitlines()
         raise ConfigurationError(
             f'cannot read "{path}".',
-            f"{path}: write {{}} into it for the defaults",
+            f"{path}: write {{}} into it to use the defaults",
             why="; ".join(line.strip() for line in reason[1:3]) or reason[0],
         ) from error
     check_broker_url(celery.broker_url)
@@ -127,7 +127,7 @@ def make_app(
 
 
 def _transport(settings: Settings, celery: CelerySettings, worker: str | None) -> dict[str, Any]:
-    """Return what Celery must know to reach the broker."""
+    """Return Celery's settings to reach the broker."""
     url = celery.broker_url
     aside = str(aside_file(settings.run_dir, worker)) if worker else None
     own = {"worker": worker, "aside": aside}

@@ -47,7 +47,7 @@ def make_users(rules: Mapping[str, str], keys: Path, own: Path) -> Path:
         if not path.parent.is_dir():
             raise ConfigurationError(
                 f"cannot leave a password for {name}.",
-                f"mount a volume at {path.parent}, and in {name} at /run/key",
+                f"mount a volume at {path.parent}, and in the container of {name} at /run/key",
                 why=f"there is no folder {path.parent}.",
             )
     passwords = {name: known_password(path) for name, path in files.items()}
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the users, then become redis; return the exit code if that fails."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.broker_start")
     parser.add_argument("--keys", type=Path, default=KEYS, help="folder of the clients' volumes")
-    parser.add_argument("--own", type=Path, default=OWN, help="folder that only redis sees")
+    parser.add_argument("--own", type=Path, default=OWN, help="folder that only redis can read")
     parser.add_argument("command", nargs="+", help="redis-server and its options, after --")
     options = parser.parse_args(arguments)
     try:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, AttributeError) as error:
         tell(
             ConfigurationError(
-                f"{RULES_VARIABLE} does not say who may use the broker.",
+                f"{RULES_VARIABLE} does not list who may use the broker.",
                 "render the bundle again",
                 why=f"it is not a JSON object: {error}.",
             )

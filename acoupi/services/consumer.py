@@ -64,14 +64,14 @@ def watch(
     app.acoupi_reclaim = reclaim
     app.acoupi_duties = duties
     app.acoupi_aside = aside
-    app.acoupi_came = lambda task: True  # told of each order; whether it is to be followed
+    app.acoupi_came = lambda task: True  # decides whether an order is followed
     app.conf.worker_consumer = SensorConsumer
     for task in app.tasks.values():
         task.Request = SensorRequest
 
 
 class SensorRequest(Request):
-    """A task in hand, as the main process of its worker sees it, whatever the pool."""
+    """A task in progress, as seen by the main process of its worker, with any pool."""
 
     is_ours = False
     """Whether this worker ordered it itself."""
@@ -79,7 +79,7 @@ class SensorRequest(Request):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._may: bool | None = None
-        # Celery derives a class whose on_success does not call ours.
+        # Celery derives a class whose on_success does not call this one.
         self._celery_success: Callable[..., Any] = self.on_success
         self.__dict__["on_success"] = self._done
 
@@ -89,7 +89,7 @@ class SensorRequest(Request):
         return monitor
 
     def revoked(self) -> bool:
-        """Return whether it is not to run: it is late, its slot is recorded, or it still runs."""
+        """Return whether to skip it: it is late, its slot was recorded, or it is still running."""
         if super().revoked():
             self._monitor.give_up(self.id)
             return True
@@ -110,7 +110,7 @@ class SensorRequest(Request):
         return True
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Report that the task runs."""
+        """Report that the task is running."""
         self._monitor.task_started(self.id, self.name)
         super().on_accepted(pid, time_accepted)
 
@@ -152,7 +152,8 @@ class SensorConsumer(Consumer):
         self._duties: Duties = app.acoupi_duties
         self._aside: Aside = app.acoupi_aside
         super().__init__(*args, app=app, **kwargs)
-        # Whatever a broker answers, a worker reconnects: what it has in memory would be lost.
+        # After any answer of a broker, a worker reconnects: else what it has in memory would be
+        # lost.
         link: tuple[type[Exception], ...] = self.conninfo.connection_errors
         self._link_errors = (*link, *self.conninfo.channel_errors)
         self.connection_errors: tuple[type[Exception], ...] = (*link, Exception)
@@ -177,7 +178,7 @@ class SensorConsumer(Consumer):
         return conn
 
     def connect(self) -> Any:
-        """Connect to the broker; the first time, put back what was in hand."""
+        """Connect to the broker; the first time, put back unfinished messages."""
         connection = super().connect()
         self._monitor.give_up_waiting()
         if not self._reclaimed:
@@ -198,20 +199,20 @@ class SensorConsumer(Consumer):
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Report that the connection was lost."""
         self._monitor.broker_lost(exc)
-        if isinstance(exc, json.JSONDecodeError):  # kombu's own redis has it in hand no more
+        if isinstance(exc, json.JSONDecodeError):  # kombu's own redis has dropped the message
             self._aside.put(exc.doc, "the broker", str(exc))
         super().on_connection_error_after_connected(exc)
 
-    # Messages: what is not for this worker, or cannot be read, is put aside.
+    # Messages that are not for this worker, or cannot be read, are put aside.
 
     def update_strategies(self) -> None:
-        """Run the tasks of this worker and refuse all others, those of Celery among them."""
+        """Run the tasks of this worker and refuse all others, including Celery's."""
         super().update_strategies()
         for name in set(self.strategies) - self._duties.served:
             del self.strategies[name]
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Return what handles a message; what it cannot handle ends nobody."""
+        """Return a handler of messages; one that it cannot handle does not stop the worker."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
@@ -226,14 +227,14 @@ class SensorConsumer(Consumer):
         return on_task_received
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Put aside what orders no task."""
+        """Put aside a message that orders no task."""
         del body
         self._put_aside(message, "it orders no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order for a task that this worker does not run."""
         del body
-        self._put_aside(message, f"the task {exc} is not one of this worker")
+        self._put_aside(message, f"the task {exc} does not belong to this worker")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order that contradicts itself."""
@@ -241,7 +242,7 @@ class SensorConsumer(Consumer):
         self._put_aside(message, str(exc))
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Put aside what cannot be read."""
+        """Put aside a message that cannot be read."""
         self._put_aside(message, str(exc))
 
     def _put_aside(self, message: Any, why: str) -> None:
@@ -252,7 +253,7 @@ class SensorConsumer(Consumer):
         if not message.acknowledged:
             message.ack()
 
-    # The loop: ours without a hub, kombu's event loop with one.
+    # The loop: acoupi's without a kombu hub, kombu's event loop with one.
 
     def perform_pending_operations(self) -> None:
         """Turn once."""
@@ -266,7 +267,7 @@ class SensorConsumer(Consumer):
         hub.call_repeatedly(TURN_EVERY, self._monitor.turn)
 
     def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Do something in the loop at once: a thread's acknowledgement must not wait for it."""
+        """Run something in the loop at once: a thread's acknowledgement must not wait."""
         result = super().call_soon(p, *args, **kwargs)
         self._wake()
         return result
@@ -280,8 +281,8 @@ class SensorConsumer(Consumer):
     def _settle(self, settle: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Acknowledge or reject a message; reconnect if that fails.
 
-        Celery only logs the failure. Kombu still counts the message as in hand, so a worker
-        that may have one at a time would never ask for another.
+        Celery only logs the failure. Kombu still counts the message as unacknowledged, so a worker
+        that may have one at a time would never request another.
         """
         settle(*args, **kwargs)
         message: Any = getattr(settle, "__self__", None)
@@ -304,7 +305,7 @@ class SensorConsumer(Consumer):
             self.hub.call_soon(self._check_link)
 
     def _stop_loop(self) -> None:
-        """Take no more messages; Celery's loop would look for one more."""
+        """Take no more messages; Celery's loop would take one more."""
         if transport := self._transport():
             transport.stop()
         else:
@@ -316,14 +317,14 @@ class SensorConsumer(Consumer):
 
 
 def _require_order(message: Any) -> None:
-    """Raise unless a message has what Celery's own orders have; pools trust it unread."""
+    """Raise unless a message has the form of Celery's own; pools use it unchecked."""
     arguments, names, more = message.decode()
     if not (isinstance(arguments, list) and isinstance(names, dict) and isinstance(more, dict)):
-        raise TypeError("its body is not [arguments, named arguments, what follows]")
+        raise TypeError("its body is not [arguments, named arguments, callbacks]")
 
 
 class SensorWorker(celery_worker.Worker):
-    """Celery's worker without what is meant for a terminal."""
+    """Celery's worker without its output for terminals."""
 
     _ordered: Any = None
 
@@ -352,14 +353,14 @@ class SensorWorker(celery_worker.Worker):
         return is_ordered or self.app.acoupi_monitor.is_busy
 
     def install_platform_tweaks(self, worker: Any) -> None:
-        """Stop warmly when asked to; handle no other signals."""
+        """Stop after the current tasks when asked to; handle no other signals."""
         celery_worker.install_worker_term_handler(worker, verbose=False)
         celery_worker.install_worker_term_handler(worker, sig="SIGINT", verbose=False)
         celery_worker.install_worker_term_hard_handler(worker, verbose=False)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def setup_logging(self, colorize: bool | None = None) -> bool:
-        """Leave the logging as it is."""
+        """Do not change the logging."""
         del colorize
         return True
 

@@ -33,7 +33,7 @@ __all__ = ["CALLED", "read_called", "settle_deployments"]
 logger = logging.getLogger(__name__)
 
 CALLED = "data/deployments.json"
-"""Which hooks were called; in the home."""
+"""Record of called hooks, in the home."""
 PATIENCE = 60.0
 """Seconds that the other workers wait; a recording matters more than its deployment."""
 LOCK_PATIENCE = 10.0
@@ -66,7 +66,7 @@ def settle_deployments(
     """
     called = _CalledHooks(settings.home / CALLED)
     if name == hook_service(stack.workers):
-        with suppress(AcoupiError, OSError):  # each call of a hook tells it
+        with suppress(AcoupiError, OSError):  # each call of a hook logs it
             called.put_damaged_aside()
         if not _call_all(called, program, deployments):
             retry = threading.Thread(
@@ -82,19 +82,19 @@ def settle_deployments(
 
 
 class _CalledHooks:
-    """Knows which hooks were called."""
+    """Keeps track of which hooks were called."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other process call hooks meanwhile.
+        """Keep other processes from calling hooks meanwhile.
 
         Raises
         ------
         DeviceError
-            If one does so for too long, or the disk refuses.
+            If another process does so for too long, or after a disk error.
         """
         folder = self._path.parent
         try:
@@ -106,7 +106,7 @@ class _CalledHooks:
             if not lock_within(handle, LOCK_PATIENCE):
                 raise DeviceError(
                     "cannot start the deployment yet.",
-                    "acoupi compose ps   (it is tried again)",
+                    "acoupi compose ps   (acoupi tries again)",
                     why=f"another process has held the lock on {folder} for {LOCK_PATIENCE:.0f} s.",
                 )
             yield
@@ -122,7 +122,7 @@ class _CalledHooks:
         write_atomic(self._path, json.dumps(known, indent=2) + "\n")
 
     def put_damaged_aside(self) -> None:
-        """Begin again if the file is damaged: a hook may be called twice, but none is left out."""
+        """Start afresh if the file is damaged: a hook may be called twice, but none is left out."""
         aside = self._path.with_name(f"{self._path.name}.damaged")
         try:
             read_called(self._path)
@@ -150,7 +150,7 @@ def read_called(path: Path) -> dict[str, list[str]]:
         raise ConfigurationError(
             f'cannot read "{path}".',
             "restart the services",
-            why="it does not say which hooks were called, so they are called again.",
+            why="it does not list the hooks that were called, so they are called again.",
         ) from error
 
 
@@ -199,7 +199,7 @@ def _retry(
 def _has_started_in_time(called: _CalledHooks, deployment: Deployment) -> bool:
     deadline = data.monotonic() + PATIENCE
     while data.monotonic() <= deadline:
-        with suppress(AcoupiError):  # the worker that calls the hooks tells it
+        with suppress(AcoupiError):  # the worker that calls the hooks logs it
             if called.has(deployment, "start"):
                 return True
         threading.Event().wait(LOOK_EVERY)

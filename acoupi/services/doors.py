@@ -70,7 +70,7 @@ ROLES: Mapping[str, Role] = {
         }),
     },
 }  # fmt: skip
-"""What a role may call; what a model may changes its own outputs only."""
+"""What each role may call; a model's calls can only change its own outputs."""
 
 
 def go_through_door(settings: Settings, stack: Stack, name: str) -> bool:
@@ -90,7 +90,7 @@ def go_through_door(settings: Settings, stack: Stack, name: str) -> bool:
 
 
 def open_doors(settings: Settings, stack: Stack, name: str) -> None:
-    """Answer at every door of the sensor, if this worker keeps the stores; until it ends."""
+    """Answer at every door of the sensor, if this worker keeps the stores, until it stops."""
     keeper = door_keeper(stack)
     if keeper is None or keeper.name != name:
         return
@@ -104,11 +104,11 @@ def open_doors(settings: Settings, stack: Stack, name: str) -> None:
 
 
 def user_of(service: str) -> int | None:
-    """Return the user that calls at the door of a service, if it has one of its own."""
+    """Return the user that calls at a service's door, if the service has its own user."""
     text = os.environ.get(user_variable(service), "")
     return int(text) if text.isdigit() else None
 
 
 def _folder(settings: Settings, service: str) -> Path:
-    """Return where a door is: not in ``run_dir``, which in a container is that of one service."""
+    """Return the path of a door: not in ``run_dir``, which in a container is one service's."""
     return door_folder(settings.home / "run", service)

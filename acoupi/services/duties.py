@@ -1,4 +1,4 @@
-"""What a worker may run: the tasks of its own queues, whoever orders them."""
+"""The tasks that a worker may run: those of its own queues, whoever orders them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LOOKING = frozenset({"alarms_task", "metrics_task", "home_assistant_task"})
 TELLING = LOOKING | {"send_messages_task"}
 
 CELERYS_OWN = "celery."
-"""Begins the names of tasks that Celery brings; some run any other task that a message names."""
+"""Prefix of Celery's own tasks, some of which run any other task that a message names."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Duties:
     Parameters
     ----------
     served
-        Those that it runs. An order for any other is put aside: in the queue of another worker
+        The tasks that it runs. An order for any other is put aside: in another worker's queue
         it would need rights that the sender does not have.
     periodic
-        Those that beat orders, and that could run twice at once.
+        Tasks that beat orders and that could run twice at once.
     """
 
     served: frozenset[str]
@@ -40,10 +40,10 @@ class Duties:
 
 
 def duties_of(program: AcoupiProgram[Any], service: Service) -> Duties:
-    """Return what a worker runs."""
+    """Return the tasks that a worker runs."""
     of_task = _queues_of_tasks(program)
     served = frozenset(name for name, own in of_task.items() if own & set(service.queues))
-    if service.concurrency == 1:  # nothing runs twice; the order that waits is the next slot
+    if service.concurrency == 1:  # nothing runs twice; a waiting order is the next slot
         return Duties(served, frozenset())
     scheduled = (program.app.conf.beat_schedule or {}).values()
     return Duties(served, frozenset(entry["task"] for entry in scheduled))
@@ -54,8 +54,8 @@ def kept_tasks(
 ) -> Sequence[ProgramTask]:
     """Return the tasks that a worker runs even if no order for them comes.
 
-    The recorder records; the worker that looks after the sensor looks, and tells: a broker or a
-    beat that is down is a fault.
+    The recorder records; the worker that looks for faults does so and reports them, because a
+    broker or beat that is down is itself a fault.
     """
     if service.role == "recorder":
         return _recording_tasks(program)

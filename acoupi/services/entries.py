@@ -125,7 +125,7 @@ def read_schedule(path: Path) -> list[Entry]:
         raise ConfigurationError(
             f'cannot read "{path}".',
             "acoupi setup",
-            why=f"its content is not what setup writes ({error}).",
+            why=f"its contents are not as setup writes them ({error}).",
         ) from error
 
 
@@ -157,7 +157,7 @@ class ClockSteps:
         return clock.utc_now().timestamp() - clock.monotonic()
 
     def stepped(self) -> float:
-        """Return by how many seconds the wall clock has stepped since the last call; 0 if not."""
+        """Return the step of the wall clock since the last call, seconds; 0 if there was none."""
         offset = self._measure()
         step = offset - self._offset
         self._offset = offset

@@ -6,11 +6,11 @@ from typing import Any
 __all__ = ["CRASHES_HEADER", "MOST_BYTES", "count_crash", "read_message", "written_message"]
 
 MOST_BYTES = 1_000_000
-"""Of a message. What is larger belongs in the store, or in a file."""
+"""Most bytes of a message. Larger things belong in the store, or in a file."""
 MOST_TAG = 200
 """Characters of a delivery tag."""
 CRASHES_HEADER = "x-crashes"
-"""How often a worker died while it had the message in hand."""
+"""Header: how often a worker died while it was handling the message."""
 
 
 def written_message(message: dict[str, Any]) -> str:
@@ -33,8 +33,8 @@ def read_message(raw: bytes) -> tuple[dict[str, Any], str]:
     Raises
     ------
     ValueError
-        If it is too large, or no message. Compressed ones are refused: nothing here sends
-        them, and a small one may unpack to any size.
+        If it is too large, or not a message. Compressed ones are refused: acoupi sends none, and
+        a small one may unpack to any size.
     """
     if len(raw) > MOST_BYTES:
         raise ValueError(f"it has {len(raw)} bytes; the most is {MOST_BYTES}")
@@ -46,7 +46,7 @@ def read_message(raw: bytes) -> tuple[dict[str, Any], str]:
 
 
 def count_crash(message: dict[str, Any]) -> int:
-    """Note in a message that a worker died with it in hand; return how often so far.
+    """Count in a message that a worker died while handling it; return how often so far.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def count_crash(message: dict[str, Any]) -> int:
     headers = message["headers"]
     crashes = headers.get(CRASHES_HEADER, 0)
     if not isinstance(crashes, int):
-        raise ValueError(f"{CRASHES_HEADER} is no number")  # noqa: TRY004 - text of a stranger
+        raise ValueError(f"{CRASHES_HEADER} is not a number")  # noqa: TRY004 - text of a stranger
     headers[CRASHES_HEADER] = crashes + 1
     message["redelivered"] = True
     return crashes + 1
@@ -66,9 +66,9 @@ def _tag(message: Any) -> str:
     try:
         tag, headers = message["properties"]["delivery_tag"], message.setdefault("headers", {})
     except (KeyError, TypeError, AttributeError):
-        raise ValueError("it is JSON, but no message") from None
+        raise ValueError("it is JSON, but not a message") from None
     if not (isinstance(tag, str) and len(tag) <= MOST_TAG and isinstance(headers, dict)):
-        raise ValueError("it is JSON, but no message")
+        raise ValueError("it is JSON, but not a message")
     if headers.get("compression"):
         raise ValueError("it is compressed")
     return tag

@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
 VISIBILITY_TIMEOUT = 3600.0
 """Seconds after which redis or SQS redelivers the messages of a dead worker; longer if tasks may
-take longer. The store of a sensor queues its recordings again long before."""
+take longer. The sensor's store queues its recordings again long before that."""
 
 _NEEDS = {
     "azureservicebus": ("azure.servicebus", "kombu[azureservicebus]"),
@@ -41,11 +41,11 @@ _NEEDS = {
     "sqs": ("boto3", "celery[sqs]"),
     "zookeeper": ("kazoo", "celery[zookeeper]"),
 }
-"""By scheme: a module that its transport imports, and the package to install for it."""
+"""By scheme: the module that its transport imports, and the package that has it."""
 _REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 _AMQP = ("amqp", "amqps", "pyamqp")
 _WITHIN_ONE_PROCESS = {"memory", "filesystem"}
-"""Transports that do not reach other processes here; the embedded broker replaces the second."""
+"""Transports that do not reach other processes; the embedded broker replaces the second."""
 
 
 class ExternalBroker(NamedTuple):
@@ -102,7 +102,7 @@ class ExternalBroker(NamedTuple):
 
 
 def refuse_unusable(url: str, masked: str, choose: str) -> None:
-    """Raise if kombu does not support a broker, or a package for it is not installed.
+    """Raise if kombu does not support a broker, or its package is not installed.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def refuse_unusable(url: str, masked: str, choose: str) -> None:
             f'cannot use the broker "{masked}".',
             f"{choose.format('redis://localhost:6379/0')}   "
             "(or leave it out for the embedded broker)",
-            why=f"its URL must begin with one of {', '.join(f'{one}://' for one in known)}.",
+            why=f"its URL must start with one of {', '.join(f'{one}://' for one in known)}.",
         )
     module, package = _NEEDS.get(scheme.lower(), ("", ""))
     if module and not _is_installed(module):
@@ -149,12 +149,12 @@ def refuse_unusable(url: str, masked: str, choose: str) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is the package that it is in
+    except ModuleNotFoundError:  # its package is missing, too
         return False
 
 
 def _without_tls(url: str) -> tuple[str, dict[str, Any]]:
-    """Return a URL without ``ssl_…`` in its query, and what was there."""
+    """Return a URL without ``ssl_…`` in its query, and the removed options."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query)
     tls: dict[str, Any] = {name: value for name, value in query if name.startswith("ssl_")}

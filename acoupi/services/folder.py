@@ -131,7 +131,7 @@ class FolderChannel(SensorChannel):
         except FileNotFoundError:
             return None
         except NotAFileError as error:
-            logger.warning("What is in the queue %s is put aside: %s", queue, error)
+            logger.warning("A message in the queue %s is put aside: %s", queue, error)
             return None
         except OSError as error:
             if not self._is_refused:
@@ -141,7 +141,7 @@ class FolderChannel(SensorChannel):
             self._is_refused = True
             return None
         except ValueError as error:
-            # A power cut leaves empty files. The store knows what was to be done.
+            # A power cut leaves empty files. The store still knows the pending work.
             self.aside.put(raw, queue, str(error))
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -155,7 +155,7 @@ class FolderTransport(SensorTransport):
     """The embedded broker.
 
     Transport options: ``folder``, for its files, and ``worker``, the name under
-    which messages in hand are kept (one process per name).
+    which unacknowledged messages are kept (one process per name).
     """
 
     Channel = FolderChannel

@@ -8,7 +8,7 @@ sensor needs:
   acknowledged it. A worker that is killed finds its messages again when it
   starts, at most `MAX_CRASHES` times.
 - Consumers are woken through a named pipe and need not poll.
-- Everything may be deleted while it runs; the folders are made again.
+- Everything may be deleted while it is running; the folders are made again.
 
 Layout, below ``run/broker``::
 
@@ -47,7 +47,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_CRASHES = 3
-"""A message is put aside after its worker has died this often while it had it."""
+"""A message is put aside after its worker has died this often while handling it."""
 SUFFIX = ".msg"
 
 
@@ -62,7 +62,7 @@ def safe(name: str) -> str:
 
 
 def read_start(path: Path) -> bytes:
-    """Return a message that is waiting, or so much of it that it is seen to be too large.
+    """Return a waiting message, or enough of it to show that it is too large.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _poke(fifo: Path) -> None:
 
 
 def reclaim(run_dir: Path, worker: str, aside: Aside, limit: int = MAX_CRASHES) -> tuple[int, int]:
-    """Put back the messages that a worker had in hand when it was killed.
+    """Put back the messages that a worker was handling when it was killed.
 
     Only the worker of that name may call this, and only before it consumes.
 
@@ -153,7 +153,7 @@ def reclaim(run_dir: Path, worker: str, aside: Aside, limit: int = MAX_CRASHES) 
     -------
     tuple
         How many messages were put back, and how many were put aside because they cannot
-        be read, or because the worker has died `limit` times with them in hand.
+        be read, or because the worker has died `limit` times while handling them.
     """
     root = broker_folder(run_dir)
     back = gone = 0
@@ -164,7 +164,7 @@ def reclaim(run_dir: Path, worker: str, aside: Aside, limit: int = MAX_CRASHES) 
             message, _ = read_message(raw)
             crashes = count_crash(message)
             if crashes >= limit:
-                aside.put(message, queue, f"its worker died during it, {crashes} times")
+                aside.put(message, queue, f"its worker died while handling it, {crashes} times")
                 gone += 1
             else:
                 folder = queue_folder(root, queue)

@@ -1,9 +1,9 @@
-"""Heals the stores of a sensor: what is damaged is set aside, and a new one is filled.
+"""Heals the stores of a sensor: a damaged one is set aside, and a new one is filled.
 
-From what can be read of the damaged file; from ``deployment.json`` and from the recordings, which
-say themselves what they are; and messages are made again from what is in the store of recordings.
-One service does this, the one that keeps the stores: when it starts, and later when any process
-has found a store damaged. Recording waits for none of it.
+It is filled from the readable parts of the damaged file, from ``deployment.json``, and from the
+metadata in recordings; messages are made again from the store of recordings. The one service
+that keeps the stores does this, when it starts and whenever a process finds a store damaged.
+Recording does not wait for it.
 """
 
 import itertools
@@ -49,13 +49,13 @@ __all__ = ["Healer", "Kept", "alarms_of", "healer_of", "kept_by"]
 logger = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds for which the pages of a store are looked at when a service starts."""
+"""Longest time to check the pages of a store when a service starts, seconds."""
 WAIT = 60.0
-"""Seconds for which a service that starts waits until a store is healed."""
+"""Longest time that a starting service waits for healing, seconds."""
 REMADE = timedelta(days=2)
-"""How far back messages are made again."""
+"""The age of results up to which messages are made again."""
 LOOKED_AT = 5
-"""Files of kept recordings that a store must know."""
+"""Kept files that are looked up in a store to tell whether it was emptied."""
 _TICK = timedelta(microseconds=1)
 _BATCH = 200
 
@@ -71,12 +71,12 @@ class Kept:
     recordings: Path | None = None
     """Folders with files of recordings: those that wait, and those that are kept."""
     builders: Sequence[Any] = field(default=())
-    """Make the messages of the results of models."""
+    """Make the messages about outputs of models."""
     plan: CapturePlan | None = None
-    """When the program plans to record; None: not known."""
+    """When the program plans to record; None: unknown."""
 
     def databases(self) -> Iterator[Database]:
-        """Yield the databases that are known here."""
+        """Yield the databases of the stores."""
         for store in (self.store, self.message_store, self.alarms):
             if (database := database_of(store)) is not None:
                 yield database
@@ -90,7 +90,7 @@ class Kept:
 
 
 def kept_by(program: AcoupiProgram[Any], settings: Settings) -> Kept:
-    """Return the stores of a program; those of a published one may be of another kind."""
+    """Return the stores of a program; those of a published program may be of another kind."""
     paths = getattr(program.config, "paths", None)
     factories = getattr(program, "get_message_factories", None)
     return Kept(
@@ -126,7 +126,7 @@ def _path(paths: object, name: str) -> Path | None:
 
 
 def healer_of(stack: Stack) -> Service | None:
-    """Return the worker that heals the stores: the one that keeps them; else the first."""
+    """Return the worker that heals the stores: the one that keeps them, else the first."""
     return door_keeper(stack) or next(iter(stack.workers), None)
 
 
@@ -145,28 +145,28 @@ class Healer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Look at all stores; wait for what is to be done, but not for very long."""
+        """Check all stores; wait for the healing, but not for very long."""
         self._begin()
         self.wait(WAIT)
 
     def look(self) -> None:
-        """Heal what a process has found damaged since; costs nothing if nobody has."""
+        """Heal any store that a process has found damaged since; costs nothing otherwise."""
         if any(faults.is_suspect(one.path) for one in self._databases):
             self._begin()
 
     def wait(self, seconds: float) -> None:
-        """Wait for what is being healed, at most so long."""
+        """Wait for the healing, at most so long."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def heal(self) -> list[Healing]:
-        """Heal what is damaged, and complete what was begun; return what was done."""
+        """Heal damaged stores, and finish interrupted healing; return what was done."""
         done: list[Healing] = []
         for database in self._databases:
             try:
                 done += self._heal(database)
             except (AcoupiError, OSError) as error:
-                logger.warning("The %s is not healed: %s", database.schema.store, error)
+                logger.warning("The %s could not be healed: %s", database.schema.store, error)
         return done
 
     def _begin(self) -> None:
@@ -178,7 +178,7 @@ class Healer:
         try:
             self.heal()
         except Exception:
-            logger.exception("The stores are not healed")
+            logger.exception("The stores could not be healed")
 
     def _heal(self, database: Database) -> Iterator[Healing]:
         why = find_damage(database, PATIENCE)
@@ -196,16 +196,16 @@ class Healer:
                 yield healing
 
     def _forgotten(self, database: Database) -> Healing | None:
-        """Note that a store was emptied, or removed: it does not know the recordings there are."""
+        """Note that a store was emptied or removed: it does not have the existing recordings."""
         store = self._kept.store
         if store is None or database is not database_of(store):
             return None
         counts = store.count_recordings()
         if sum(counts.values()) > counts[data.RecordingState.CAPTURED]:
-            return None  # it is no new one
+            return None  # it is not a new one
         kept = (path for path, is_kept in self._kept.sounds() if is_kept)
         if any(_is_unknown(store, path) for path in itertools.islice(kept, LOOKED_AT)):
-            return note_emptied(database, "it was empty, or was not there")
+            return note_emptied(database, "it was empty or missing")
         return None
 
     def _finish(self, database: Database, healing: Healing) -> None:
@@ -227,13 +227,13 @@ class Healer:
         number = _remake(self._kept, since)
         healing.lost += [
             "which of the other messages had been sent",
-            f"those made before {since:%Y-%m-%d %H:%M} UTC, if they had not been",
+            f"those made before {since:%Y-%m-%d %H:%M} UTC, unless they had been sent",
         ]
-        healing.rows["messages made again, under the ids that they had"] = number
+        healing.rows["messages made again, with their earlier ids"] = number
 
 
 def _is_unknown(store: SqliteStore, path: Path) -> bool:
-    """Return whether a file says that it is a recording of which the store has never heard."""
+    """Return whether a file is a recording, by its metadata, that the store does not have."""
     try:
         recording = formats.read_recording(path)
         is_clip = CLIP_OF in formats.read_guano(path)
@@ -257,7 +257,7 @@ def _remake(kept: Kept, since: data.AwareDatetime) -> int:
 
 @dataclass
 class _Rebuilt:
-    """A store of recordings that is filled again."""
+    """A store of recordings that is being filled again."""
 
     store: SqliteStore
     kept: Kept
@@ -272,7 +272,7 @@ class _Rebuilt:
         is_whole = take_over(self.database, self.healing)
         if not is_whole:
             unknown = self._adopt_all()
-            # Now more is known of what belongs to what.
+            # Now more recordings have their deployments.
             is_whole = take_over(self.database, self.healing)
             self.healing.lost += unknown
         self.store.settle_deployments()
@@ -280,7 +280,7 @@ class _Rebuilt:
         self._note_effort(is_whole=is_whole)
 
     def _adopt_all(self) -> list[str]:
-        """Store the recordings that their files describe; return what is not known of others."""
+        """Store the recordings that their files describe; return what is unknown of others."""
         unknown = []
         for batch in _batches(self.kept.sounds()):
             paths = [path for path, _ in batch]
@@ -295,7 +295,7 @@ class _Rebuilt:
 
     def _adopt(self, path: Path, *, is_kept: bool) -> None:
         if CLIP_OF in formats.read_guano(path):
-            return  # it is among the pages of clips that are lost
+            return  # its clips were on the lost pages
         recording = formats.read_recording(path)
         if self.store.get_recordings([recording.id]):
             return
@@ -305,7 +305,7 @@ class _Rebuilt:
         self.healing.from_files += 1
 
     def _note_plan(self) -> None:
-        """Note what a recorder that is running has told when it started, and does not repeat."""
+        """Note what a running recorder has reported at its start and does not repeat."""
         if self.kept.plan is None:
             return
         now = self.healing.found_on
@@ -316,12 +316,12 @@ class _Rebuilt:
                 self.store.note_plan(one, self.kept.plan, since)
 
     def _note_effort(self, *, is_whole: bool) -> None:
-        """Say in the ledger why it may not know the reason of what was not recorded."""
+        """Note in the ledger why the reasons of missed time may be unknown."""
         name, now = self.healing.aside.name, self.healing.found_on
         if is_whole:
-            detail = f"the database was damaged, and nothing that it held was lost ({name})"
+            detail = f"the database was damaged, but nothing in it was lost ({name})"
         else:
-            detail = f"what was noted of this time was lost with a damaged database ({name})"
+            detail = f"the notes on this time were lost with a damaged database ({name})"
         for one in self.store.get_deployments():
             end = min(one.ended_on or now, now)
             start = one.started_on + _TICK

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["entity_states", "publish_states"]
 
 _LONGEST = 255
-"""Characters of a state that Home Assistant takes."""
+"""Longest state that Home Assistant accepts, characters."""
 _WORDS: dict[str, str] = {rule.key: rule.description for rule in RULES}
 
 
@@ -32,7 +32,7 @@ def publish_states(
     Raises
     ------
     MessageSendError
-        If a broker cannot be reached, or does not take it.
+        If a broker cannot be reached, or refuses the message.
     """
     today, last = _found(program, state)
     for messenger in messengers:
@@ -43,7 +43,7 @@ def publish_states(
 def _found(
     program: AcoupiProgram[Any], state: SensorState
 ) -> tuple[int | None, DetectionRow | None]:
-    """Return the number of today's detections, and the last one; None where that is not known."""
+    """Return the number of today's detections, and the last one; None if unknown."""
     store = program.store  # type: ignore[attr-defined]
     if not isinstance(store, SqliteStore) or not store.db_path.exists():
         return None, None
@@ -110,7 +110,7 @@ def _share(part: float, whole: float | None) -> float | None:
 
 
 def _rounded(value: float | None, digits: int) -> float | int | None:
-    """Return a figure that does not change with every look; None if there is none, or no end."""
+    """Return a figure rounded so that it changes rarely; None if it is unknown or infinite."""
     if value is None or value == float("inf"):
         return None
     return round(value, digits) if digits else round(value)

@@ -25,12 +25,12 @@ __all__ = ["make_hub_task", "make_messenger", "make_reporter"]
 
 
 def make_reporter(store: Path, program: AcoupiProgram[Any], *, leaves_all: bool) -> Reporter:
-    """Return what reports a metadata store, with the program by which the hub is to analyse.
+    """Return the reporter of a metadata store, with the program for analysis at the hub.
 
     Parameters
     ----------
     leaves_all
-        Whether the hub is to analyse all, or only what is left to it.
+        Whether the hub analyses all recordings, or only those left to it.
     """
     has_models = isinstance(program, BasicProgram) and program.get_required_models(program.config)
     report = program_report(type(program), program.config) if has_models else None
@@ -52,18 +52,20 @@ def make_hub_task(
     Parameters
     ----------
     messages
-        The message store of the program; one of its own making has no place for what a hub has
+        The message store of the program; one of another class cannot keep what a hub has
         acknowledged, and is not reported.
     reporter
-        Of the same metadata store.
+        The reporter of the same metadata store.
     settings
-        Of the home whose configuration is reported.
+        Settings of the home whose configuration is reported.
     config
-        With which its program runs.
+        The configuration of its program.
     """
     if not isinstance(messages, SqliteMessageStore):
         if messages is not None:
-            logger.warning("The hub gets no messages: the program has a message store of its own")
+            logger.warning(
+                "The hub gets no messages: the program has its own kind of message store"
+            )
         messages = None
     return generate_hub_task(
         Unreported(store),
@@ -78,7 +80,7 @@ def make_hub_task(
 
 
 def make_messenger(hub: Hub, logger: logging.Logger | None = None) -> HubMessenger:
-    """Return what reports to a hub."""
+    """Return the messenger that reports to a hub."""
     assert hub.url is not None
     assert hub.token is not None
     return HubMessenger(hub.url, hub.token, logger, ca_certificate=hub.authority(home_dir()))

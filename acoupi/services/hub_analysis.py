@@ -1,4 +1,4 @@
-"""Leaves the analysis of what a sensor records to its hub, where the sensor's settings say so."""
+"""Leaves the analysis of a sensor's recordings to its hub, if the settings ask for it."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ __all__ = ["leave_to_hub", "note_left"]
 
 
 def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
-    """Let a program record, and note of each recording that the hub analyses it.
+    """Let a program only record, and note for each recording that the hub analyses it.
 
     Nothing of its model is loaded or run.
 
     Raises
     ------
     ConfigurationError
-        If the hub would not get the sound, or the program has no model to leave to it.
+        If the hub would not get the sound, or the program has no model for it.
     """
     where = sensor.analysis.where
     if sensor.hub.url is None:
         raise _impossible(where, "the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
-        raise _impossible(where, "the hub gets not all sound: set sensor.hub.audio all")
+        raise _impossible(where, "the hub does not get all sound: set sensor.hub.audio to all")
     if not isinstance(program, BasicProgram) or not program.get_required_models(program.config):
         raise _impossible(where, "it has no model that the hub could run")
     if where == "both":
@@ -38,7 +38,7 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
     program.leaves_models_out = True
 
     def leave(recording: data.Recording) -> None:
-        """Note that the hub is to analyse a recording."""
+        """Note that the hub analyses a recording."""
         note_left(store, recording, models)
 
     for task in program.tasks_of_recordings():
@@ -47,7 +47,7 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
 
 
 def _serve_beside_others(program: BasicProgram[Any]) -> None:
-    """Let the worker of the default queue note it: none is needed for the models."""
+    """Run this note on the default queue: no worker for models is needed."""
     if DEFAULT_QUEUE not in program.get_queue_names():
         return
     for task in program.tasks.values():
@@ -61,7 +61,7 @@ def _serve_beside_others(program: BasicProgram[Any]) -> None:
 
 
 def note_left(store: Store, recording: data.Recording, models: list[str]) -> None:
-    """Note that the hub analyses a recording; what a model has done with it stays."""
+    """Note that the hub analyses a recording; earlier outputs of models stay."""
     final = {
         one.name_model
         for one in store.get_analyses([recording])[recording.id]
@@ -82,7 +82,7 @@ def note_left(store: Store, recording: data.Recording, models: list[str]) -> Non
 
 def _impossible(where: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"this program cannot have sensor.analysis.where {where}.",
+        f"this program cannot use sensor.analysis.where {where}.",
         "acoupi config set sensor.analysis.where sensor",
         why=f"{why}.",
     )

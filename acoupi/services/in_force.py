@@ -1,4 +1,4 @@
-"""What a hub is told of the settings that are in force."""
+"""The report to a hub about the settings in force."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,12 +20,12 @@ __all__ = ["settings_report"]
 
 
 def settings_report(settings: Settings, config: BaseModel | None = None) -> SettingsReport:
-    """Return it; secrets, and addresses that hold a login, are left out.
+    """Return the report; secrets, and addresses that hold a login, are left out.
 
     Parameters
     ----------
     config
-        With which the program runs; None: its digests are not told.
+        The configuration of the program; None: its digests are not reported.
 
     Raises
     ------

@@ -17,7 +17,7 @@ class KombuPublisher(Publisher):
     Parameters
     ----------
     url
-        Of the broker, with the login.
+        URL of the broker, with the login.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,7 +72,7 @@ class KombuPublisher(Publisher):
             raise ConnectionError(f"{error}" or type(error).__name__) from error
 
     def close(self) -> None:
-        """Close the connection; a next message opens it again."""
+        """Close the connection; the next message opens it again."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             connection.release()

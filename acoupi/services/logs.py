@@ -36,7 +36,7 @@ class _UTCFormatter(logging.Formatter):
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the lines of a record, without escape sequences of strangers."""
+        """Return the lines of a record, without escape sequences from strangers' text."""
         return printable(super().format(record), keep="\n\t")
 
 
@@ -46,8 +46,8 @@ class _SharedFileHandler(RotatingFileHandler):
     Only the process that opened it rotates it; a child notices and writes to the new
     file. On a full disk the line is lost, and nothing else.
 
-    In a container that has its log and one old log, and cannot make or rename files, it copies
-    the log over the old one and empties it; the two hold as much as the files elsewhere.
+    In a container that has its log and one old log, and cannot make or rename files, it copies the
+    log over the old one and empties it; together they hold as much as the files elsewhere.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class _SharedFileHandler(RotatingFileHandler):
         super().__init__(path, maxBytes=size, backupCount=LOG_COPIES, encoding="utf-8")
 
     def doRollover(self) -> None:  # noqa: N802
-        """Begin a new file, or the same from its beginning."""
+        """Start a new file, or empty the current one."""
         if not self._is_fixed:
             super().doRollover()
             return
@@ -86,7 +86,7 @@ class _SharedFileHandler(RotatingFileHandler):
             self.stream = self._open()
 
     def _open(self) -> io.TextIOWrapper:
-        """Open the file, and never what a link there leads to."""
+        """Open the file, never through a link."""
         path = Path(self.baseFilename)
         if not is_file(path):
             with contextlib.suppress(OSError):
@@ -122,7 +122,7 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         handlers.append(_SharedFileHandler(settings.log_dir / f"{name}.log"))
     except OSError as error:
-        # A sensor on a full disk still records; it only logs nothing.
+        # A sensor with a full disk still records, without its log.
         problem = error
     if not quiet or problem:
         handlers.append(logging.StreamHandler(sys.stderr))
@@ -134,7 +134,7 @@ def configure_logging(settings: Settings, name: str, *, quiet: bool = False) -> 
         handler.setFormatter(_UTCFormatter(FORMAT))
         root.addHandler(handler)
     root.setLevel(level)
-    # A line for every task received, and one for every task done, wears out an SD card.
+    # A line for each task received and each task done would wear out an SD card.
     for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu"):
         logging.getLogger(chatty).setLevel(max(logging.getLogger().level, logging.WARNING))
     if level == "DEBUG":
@@ -158,7 +158,7 @@ def note_crash() -> None:
 
     What a service wrote to standard error is lost when it is restarted.
     """
-    _note("This service ends.", sys.exc_info())
+    _note("This service is stopping.", sys.exc_info())
 
 
 def _note(text: str, exc_info: Any = None) -> None:

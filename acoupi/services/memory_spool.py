@@ -1,4 +1,4 @@
-"""Recordings that wait in memory: for the recorder of a program, while its worker runs."""
+"""The spool: recordings that wait in memory while a recorder's worker is running."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _MEBIBYTE = 1 << 20
 
 
 def spool_of(program: AcoupiProgram[Any]) -> Path | None:
-    """Return the folder in which the recordings of a program wait; None: it has none."""
+    """Return the folder in which the recordings of a program wait; None if it has none."""
     recorder = getattr(program, "recorder", None)
     folder = getattr(getattr(program.config, "paths", None), "tmp_audio", None)
     is_known = isinstance(recorder, BaseAudioRecorder) and isinstance(folder, Path)
@@ -33,7 +33,7 @@ def spool_of(program: AcoupiProgram[Any]) -> Path | None:
 def keeping_in_memory(
     program: AcoupiProgram[Any], settings: Settings, spool: Spool
 ) -> Iterator[None]:
-    """Let the recorder use memory while the block lasts; what is there then goes to the disk."""
+    """Let the recorder use memory while the block runs; then move its recordings to the disk."""
     folder = spool_of(program)
     if not spool.memory_mb or folder is None:
         yield
@@ -42,14 +42,14 @@ def keeping_in_memory(
         make_memory_folder(folder)
     memory = MemorySpool(folder, spool.memory_mb * _MEBIBYTE)
     if not memory.is_there:
-        logger.warning("Recordings wait on the disk: there is no memory at %s.", memory.folder)
+        logger.warning("Recordings wait on the disk: %s is not in memory.", memory.folder)
     program.recorder.memory = memory  # type: ignore[attr-defined]
     try:
         yield
     finally:
         moved = memory.empty(_Renaming(program.store))  # type: ignore[attr-defined]
         if moved:
-            logger.info("%d recordings that waited in memory are on the disk now.", moved)
+            logger.info("%d recordings that waited in memory were moved to the disk.", moved)
 
 
 class _Renaming:

@@ -1,7 +1,7 @@
 """The state of a sensor as metrics for Prometheus, in its text format.
 
 At most 60 families, in base units. Every label is bounded: by what acoupi knows (states, faults,
-alarms), or by what a person set up (services, models, messengers, folders); never by what is
+alarms), or by what a person set up (services, models, messengers, folders); never by what was
 heard or recorded.
 """
 
@@ -24,16 +24,16 @@ __all__ = ["SensorState", "metrics"]
 
 PREFIX = "acoupi_"
 _SHOWN = 100
-"""Characters of a label that a person has written."""
+"""Longest label that comes from a person, characters."""
 
 
 class SensorState(NamedTuple):
-    """All that is published of a sensor; None, or empty, where something is not known."""
+    """Everything that is published about a sensor; None or empty where unknown."""
 
     facts: Facts
     pulses: Mapping[str, Pulse]
     alarms: Iterable[Alarm] | None
-    """The active ones; None: the sensor does not look for faults."""
+    """Active alarms; None: the sensor does not look for faults."""
     info: Mapping[str, str]
     """Version, program and the id of the device."""
     deployment: data.Deployment | None = None
@@ -41,14 +41,14 @@ class SensorState(NamedTuple):
     recordings: Mapping[data.RecordingState, int] = {}
     analyses: Mapping[data.AnalysisState, int] = {}
     detections: Mapping[str, int] = {}
-    """How many each model has found."""
+    """Detections of each model."""
     messages: Mapping[str, Mapping[Any, int]] = {}
     """Deliveries of each messenger, by their states."""
     disks: Mapping[Path, tuple[float, float]] = {}
     """Free and total bytes where the sensor writes, by folder."""
     clock_error_s: float | None = None
     space: SpaceState | None = None
-    """What the policy about room says; None: there is none."""
+    """Room by the disk policy; None: there is no policy."""
 
 
 def metrics(state: SensorState) -> str:
@@ -69,7 +69,7 @@ Sample = tuple[Mapping[str, str], float | None]
 
 
 class _Family(NamedTuple):
-    """One family: how it is called, what it is, and how it is found in the state."""
+    """One family: its name, its help text, and how to find it in the state."""
 
     name: str
     help: str
@@ -78,7 +78,7 @@ class _Family(NamedTuple):
 
 
 def _families(state: SensorState) -> Iterator["Metric"]:
-    """Yield the families of which something is known."""
+    """Yield the families that have values."""
     from prometheus_client.metrics_core import Metric  # noqa: PLC0415 - as above
 
     for family in FAMILIES:
@@ -179,7 +179,7 @@ FAMILIES = (
     _Family("build_info", "Version of acoupi, program and device.", lambda s: [(s.info, 1)]),
     _Family(
         "state_timestamp_seconds",
-        "When this was found out, seconds since 1970.",
+        "When these metrics were collected, seconds since 1970.",
         _fact(lambda f: f.now.timestamp()),
     ),
     _Family(
@@ -190,22 +190,22 @@ FAMILIES = (
     # Effort
     _Family(
         "effort_seconds",
-        "What the last 24 hours of the deployment were used for.",
+        "How the last 24 hours of the deployment were spent.",
         _by("state", lambda s: s.facts.effort),
     ),
     _Family(
         "planned_seconds",
-        "Time of the last 24 hours that was to be recorded.",
+        "Planned recording time in the last 24 hours.",
         _fact(lambda f: f.planned_s),
     ),
     _Family(
         "missing_seconds",
-        "Time since the first planned moment that was missed after the last recording.",
+        "Time since the first planned moment after the last recording that was missed.",
         _fact(lambda f: f.missing_s),
     ),
     _Family(
         "recording_possible",
-        "1: nothing keeps the recorder from recording.",
+        "1: nothing prevents the recorder from recording.",
         _fact(lambda f: None if f.cannot_record is None else float(not f.cannot_record)),
     ),
     _Family(
@@ -215,14 +215,14 @@ FAMILIES = (
     ),
     _Family(
         "recordings",
-        "Recordings that the store knows.",
+        "Recordings in the store.",
         _by("state", lambda s: s.recordings),
     ),
     # Analysis
     _Family("analyses", "Analyses of recordings by models.", _by("state", lambda s: s.analyses)),
     _Family(
         "oldest_recording_seconds",
-        "Age of the oldest recording that is not analysed; 0: none waits.",
+        "Age of the oldest recording that waits for analysis; 0: none waits.",
         _fact(lambda f: f.oldest_recording_s),
     ),
     _Family(
@@ -283,8 +283,8 @@ FAMILIES = (
     ),
     _Family(
         "clock_steps_last_hour",
-        "How often the clock was set, after it had been right, in the last hour; counted while "
-        "alarms are on.",
+        "Steps of the clock after it had been right, in the last hour; counted while alarms are "
+        "on.",
         _one(lambda s: None if s.alarms is None else len(s.facts.clock_steps)),
     ),
     # The board
@@ -292,28 +292,28 @@ FAMILIES = (
     _Family("disk_size_bytes", "Size of the disk where the sensor writes.", _disks(1)),
     _Family(
         "disk_full_in_seconds",
-        "Time until the disk is full, as it fills now; +Inf: it does not fill.",
+        "Time until the disk is full at the current rate; +Inf: it is not filling.",
         _fact(lambda f: None if f.disk_hours is None else 3600 * f.disk_hours),
     ),
     _Family(
         "disk_reserve_bytes",
-        "Free space that recording does not touch, where sensor.disk is on.",
+        "Free space that recordings never use, where sensor.disk is on.",
         _space_of_disks(lambda one: one.reserve_bytes),
     ),
     _Family(
         "disk_left_seconds",
-        "Time to record before only the reserve is free, if nothing went.",
+        "Recording time until only the reserve is free, if nothing is deleted.",
         _space_of_disks(lambda one: None if one.hours_left is None else 3600 * one.hours_left),
     ),
     _Family(
         "given_up_recordings",
-        "Recordings of which sound was given up for room, by the reason.",
+        "Recordings whose sound was given up for lack of room, by reason.",
         _given_up(lambda one: one.recordings),
         "counter",
     ),
     _Family(
         "given_up_bytes",
-        "Bytes of sound that were given up for room, by the reason.",
+        "Bytes of sound that were given up for lack of room, by reason.",
         _given_up(lambda one: one.bytes),
         "counter",
     ),
@@ -339,7 +339,7 @@ FAMILIES = (
     ),
     _Family(
         "service_restarts_last_hour",
-        "How often the service was started again in the last hour; counted while alarms are on.",
+        "Restarts of the service in the last hour; counted while alarms are on.",
         _by("service", lambda s: {} if s.alarms is None else s.facts.restarts),
     ),
     _Family(
@@ -350,4 +350,4 @@ FAMILIES = (
     ),
     _Family("alarm_active", "1: the alarm is active.", _active),
 )
-"""All that is published: a dashboard may ask for these, and for nothing else."""
+"""Names of everything that is published; dashboards may use only these."""

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 PULSE_EVERY = 5.0
 FROZEN_SECONDS = 5.0
-"""A wait that ends this much too late: the process was frozen, as in a paused container."""
+"""Seconds of delay after a wait that mean the process was frozen, as in a paused container."""
 LOOP_PATIENCE = 60.0
 """Seconds after which a loop that does not turn counts as stuck."""
 START_PATIENCE = 600.0
@@ -26,10 +26,10 @@ START_PATIENCE = 600.0
 
 
 class WorkerMonitor:
-    """Knows the state of a worker and of its tasks, and writes the pulse.
+    """Keeps track of the state of a worker and of its tasks, and writes the pulse.
 
     The worker's loop and its tasks report to it. A thread of its own checks
-    whether the worker is stuck, or is to be restarted.
+    whether the worker is stuck, or must be restarted.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ class WorkerMonitor:
         self._tasks: dict[str, tuple[str, float]] = {}
         self._errors: dict[str, str] = {}
         self._claims: dict[str, str] = {}
-        """Which order of a periodic task is in hand, by the task's name."""
+        """The current order of each periodic task, by the task's name."""
         self._loop_turned = data.monotonic()
         self._is_held = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begin to write the pulse."""
+        """Start writing the pulse."""
         self.pulse.write()
         self._thread.start()
 
@@ -125,17 +125,17 @@ class WorkerMonitor:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a task runs."""
+        """Whether a task is running."""
         with self._lock:
             return bool(self._tasks)
 
     def task_started(self, key: str, task: str) -> None:
-        """Note that a task runs."""
+        """Note that a task is running."""
         with self._lock:
             self._tasks[key] = (task, data.monotonic())
 
     def claim(self, key: str, task: str) -> bool:
-        """Return whether a periodic task may begin: its last run has ended. The pulse says if not.
+        """Return whether a periodic task may start: its last run has ended. If not, note it.
 
         One run that hangs would otherwise take every thread, and with them all other tasks.
         """
@@ -143,7 +143,7 @@ class WorkerMonitor:
             if self._claims.setdefault(task, key) == key:
                 return True
             self._errors.pop(task, None)
-            self._errors[task] = f"{task}: it still runs, so it was not begun again"
+            self._errors[task] = f"{task}: it is still running, so it was not started again"
             self.pulse.pulse.last_error = self._errors[task]
         logger.warning("%s", self._errors[task])
         return False
@@ -154,7 +154,7 @@ class WorkerMonitor:
             self._release(key)
 
     def give_up_waiting(self) -> None:
-        """Note that the orders in hand that have not begun come again, from a new connection."""
+        """Note that orders that have not started will come again, on a new connection."""
         with self._lock:
             self._claims = {task: key for task, key in self._claims.items() if key in self._tasks}
 
@@ -180,9 +180,9 @@ class WorkerMonitor:
         self.after_task()
 
     def why_stuck(self) -> str | None:
-        """Return why the worker must end itself; None if it need not."""
+        """Return why the worker must exit; None if it need not."""
         if not self.lock.keep():
-            return "another process runs under its name"
+            return "another process is running under its name"
         now = data.monotonic()
         with self._lock:
             running = list(self._tasks.values())
@@ -202,7 +202,7 @@ class WorkerMonitor:
         self.pulse.pulse.state, self.pulse.pulse.message = state, message
 
     def excuse(self, seconds: float) -> None:
-        """Leave out of every count a time in which this process did not run."""
+        """Exclude a time in which this process was frozen from all counts."""
         with self._lock:
             self._tasks = {key: (task, t + seconds) for key, (task, t) in self._tasks.items()}
         self._created += seconds
@@ -229,7 +229,7 @@ class WorkerMonitor:
     def _restart_if_due(self) -> None:
         if self.exit_code is None and (due := self.restart_policy.due()):
             self.exit_code, reason = due
-            logger.warning("This worker stops in order to be restarted: %s.", reason)
+            logger.warning("This worker is stopping to be restarted: %s.", reason)
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _loop_turns(self) -> bool:

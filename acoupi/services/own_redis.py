@@ -23,7 +23,7 @@ __all__ = ["ANSWER_TIMEOUT", "OwnRedis", "PendingAnswer", "RedisFailedError"]
 CONNECT_TIMEOUT = 3.0
 ANSWER_TIMEOUT = 30.0
 MOST_BYTES = 32_000_000
-"""Of one answer: as much as the redis of a target holds."""
+"""Most bytes of one answer: as much as the redis of a target holds."""
 
 Argument = str | bytes | int
 Command = Sequence[Argument]
@@ -32,7 +32,7 @@ Command = Sequence[Argument]
 class RedisFailedError(ConnectionError):
     """Redis cannot be reached, does not answer, or refuses a command.
 
-    Never a TimeoutError: a worker takes that for a moment without messages.
+    Never a TimeoutError, which a worker would take for a moment without messages.
     """
 
 
@@ -67,7 +67,7 @@ class OwnRedis:
         Raises
         ------
         RedisFailedError
-            If redis cannot be reached, its answer does not come, or is an error.
+            If redis cannot be reached, does not answer, or answers with an error.
         """
         return self.together(command)[0]
 
@@ -77,7 +77,7 @@ class OwnRedis:
         Raises
         ------
         RedisFailedError
-            As for one; the other commands may have been executed.
+            As for `call`; the other commands may have been executed.
         """
         with _failures(), self._connection() as connection:
             connection.send_packed_command(connection.pack_commands(commands))
@@ -176,20 +176,20 @@ class PendingAnswer:
 
 
 class _Meter:
-    """A socket that reads for so long, and so much, and no more: for whole answers."""
+    """A socket with limits on the time and size of a complete answer."""
 
     def __init__(self, channel: Any, seconds: float) -> None:
         self._channel, self._seconds = channel, seconds
         self.begin()
 
     def begin(self) -> None:
-        """Expect an answer from now on."""
+        """Start the time limit of an answer."""
         self._end, self._left = clock.monotonic() + self._seconds, MOST_BYTES
 
     def recv(self, size: int) -> bytes:
-        """Return what came; wait for it no longer than the answer may take."""
+        """Return received bytes; wait no longer than the answer may take."""
         patience = self._channel.gettimeout()
-        if patience != 0:  # 0 only looks
+        if patience != 0:  # 0 only checks
             seconds = self._end - clock.monotonic()
             if seconds <= 0:
                 raise TimeoutError

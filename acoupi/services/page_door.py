@@ -1,9 +1,8 @@
-"""The door of the page: what answers it is started when somebody asks, and ends again.
+"""The door of the web page: the process that answers starts on demand, and stops again.
 
 The worker of the default queue only listens. Reading stores, planning settings and the rest
-are done by a process of its own, ``python -m acoupi.system.page_answers``, which may import what
-that takes; it ends itself a while after the last question, so a page that nobody looks at costs
-no memory.
+are done by a separate process, ``python -m acoupi.system.page_answers``, which may import what
+it needs. It exits a while after the last request, so an unused page costs no memory.
 """
 
 import logging
@@ -23,18 +22,18 @@ logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "acoupi.system.page_answers")
 RETRY = 5.0
-"""Seconds until what failed is tried again."""
+"""Seconds until a retry after a failure."""
 
 
 class PageDoor(threading.Thread):
-    """Listens for the page, and has a process answer.
+    """Listens for the page, and starts a process that answers.
 
     Parameters
     ----------
     folder
-        Gets the socket; it is made if need be.
+        Folder of the socket; it is made if needed.
     command
-        Is given the number of the socket, and ends when its standard input does.
+        Command that gets the number of the socket, and exits when its standard input ends.
     """
 
     def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
@@ -44,7 +43,7 @@ class PageDoor(threading.Thread):
         self._ends, self._ended = socket.socketpair()
 
     def close(self) -> None:
-        """End the thread and what answers, and wait for both."""
+        """Stop the thread and the answering process, and wait for both."""
         self._ends.close()
         self.join()
         self._ended.close()
@@ -63,15 +62,15 @@ class PageDoor(threading.Thread):
             patience = RETRY
 
     def _answer(self, listener: socket.socket) -> bool:
-        """Wait until somebody asks, and have a process answer; return whether it ended well."""
+        """Wait for a request, and start a process to answer; return whether that ended well."""
         if self._ended in select.select([listener, self._ended], [], [])[0]:
             return False
         number = listener.fileno()
-        # Its input ends with this worker, however that ends, or with `close`.
+        # Its input ends when this worker exits in any way, or with `close`.
         with subprocess.Popen(
             [*self._command, str(number)], pass_fds=[number], stdin=self._ended.fileno()
         ) as process:
             code = process.wait()
         if code:
-            logger.warning("What answers the page ended with the code %d.", code)
+            logger.warning("The process that answers the page ended with exit code %d.", code)
         return not code

@@ -1,4 +1,4 @@
-"""Where services keep what is neither a setting nor a store of the program."""
+"""The path of the alarm store, which is neither a setting nor a store of the program."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ __all__ = ["alarms_file"]
 
 
 def alarms_file(settings: Settings) -> Path:
-    """Return where the alarms of a home are stored; there is none unless they are on."""
+    """Return the file of a home's alarms; it exists only if they are on."""
     return settings.home / "data" / "alarms.db"

@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 
 Hook = Literal["start", "end", "settle"]
 HUB_TASK = "hub_task"
-"""Of a sensor that has a hub; see `acoupi.services.sensor_tasks`."""
+"""The task that reports to a hub; see `acoupi.services.sensor_tasks`."""
 
 
 def hook_service(services: Iterable[Service]) -> str | None:
     """Return the service in which hooks are called; None if there are no services.
 
-    It is the worker that sends messages; one that runs models, which may not write
-    the stores, or the recorder only if there is no other.
+    It is the worker that sends messages. Workers that run models may not write the stores; they
+    and the recorder are used only if there is no other.
     """
     every = sorted(services, key=only_runs_models)
     workers = [one for one in every if one.role == "worker"]
@@ -44,12 +44,12 @@ def hook_service(services: Iterable[Service]) -> str | None:
 
 
 def call_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment) -> None:
-    """Call ``on_start`` or ``on_end`` of a program; convert what it raises to an AcoupiError.
+    """Call ``on_start`` or ``on_end`` of a program; convert its errors to AcoupiError.
 
     Raises
     ------
     AcoupiError
-        The one that the program raised, or a DeploymentError caused by what it raised.
+        The one that the program raised, or a DeploymentError with the cause.
     """
     if what == "settle":
         settle_store(program)
@@ -64,21 +64,22 @@ def call_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment)
     except Exception as error:
         raise DeploymentError(
             f'the program could not {what} the deployment "{deployment.name}".',
-            "acoupi --debug deployment status   (or look at the program's own code)",
+            "acoupi --debug deployment status   (or check the program's own code)",
             why=f"on_{what} raised {type(error).__name__}: {error}",
         ) from error
 
 
 def call_last_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deployment) -> None:
-    """Call a hook where no service of the sensor runs.
+    """Call a hook when no service of the sensor is running.
 
-    The hub is told at once that a deployment has ended: else it would hear of that only after
-    the next start, and count all until then as time that was missed.
+    The hub is told at once that a deployment has ended: otherwise it would only hear of that after
+    the next start, and count all time until then as missed.
 
     Raises
     ------
     AcoupiError
-        See `call_hook`; not because of the hub, which is told after the next start then.
+        See `call_hook`; never for a failure to reach the hub, which then hears after the next
+        start.
     """
     call_hook(program, what, deployment)
     report = program.tasks.get(HUB_TASK) if what == "end" else None
@@ -90,7 +91,7 @@ def call_last_hook(program: "AcoupiProgram[Any]", what: Hook, deployment: Deploy
 
 
 def _store_if_missing(program: "AcoupiProgram[Any]", deployment: Deployment) -> None:
-    """Let a program end a deployment that its store lacks.
+    """Let a program end a deployment that is missing in its store.
 
     Its start was cut short, or the store was set aside and is new.
     """
@@ -100,9 +101,9 @@ def _store_if_missing(program: "AcoupiProgram[Any]", deployment: Deployment) -> 
 
 
 def settle_store(program: "AcoupiProgram[Any]") -> None:
-    """Bring the store of a program into line with the deployment that the home says is running.
+    """Bring a program's store into line with the running deployment by the home's file.
 
-    What keeps the store from it is logged: a worker starts all the same, and
+    A failure is only logged: the worker still starts, and
     recovery tries again.
     """
     settle = getattr(getattr(program, "store", None), "settle_deployments", None)
@@ -110,7 +111,7 @@ def settle_store(program: "AcoupiProgram[Any]") -> None:
         return
     try:
         for one in settle():
-            logger.warning("The deployment %s had been left open; it is ended now.", one.name)
+            logger.warning("The deployment %s had been left open; it has been ended now.", one.name)
     except StoreError as error:
         logger.warning("The deployments could not be settled: %s %s", error, error.why or "")
 

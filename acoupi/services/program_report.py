@@ -14,9 +14,9 @@ _SECRET = "\0secret"  # noqa: S105 - stands in the place of one
 
 
 def program_report(program_class: type[AcoupiProgram[Any]], config: Any) -> ProgramReport:
-    """Return a program and its settings as a hub needs them: all that its outputs depend on.
+    """Return a program and the settings that its outputs depend on, as a hub needs them.
 
-    Secrets, paths and messengers stay here.
+    Secrets, paths and messengers are left out.
     """
     name = program_class.__name__
     settings = _without_secrets(dumped(config, lambda *_: _SECRET))

@@ -51,7 +51,7 @@ _RUNNING: dict[str, tuple[Callable[[str], bool], str]] = {
     "ACOUPI_MICROPHONE_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
     "ACOUPI_SETUP_PATIENCE": (_is_seconds, "a number of seconds, greater than 0"),
 }
-"""Variables that could keep a service from starting, and what their values must be."""
+"""Variables that could prevent a start of a service, and what their values must be."""
 
 
 def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +64,7 @@ def wrong_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def drop_secrets(settings: Settings, name: str, environ: MutableMapping[str, str]) -> None:
-    """Remove secrets from the variables of a service that is to have none, and say so.
+    """Remove secrets from the variables of a service that must not have them, and log it.
 
     On balena, a variable of the fleet reaches every container.
     """
@@ -83,9 +83,9 @@ def drop_secrets(settings: Settings, name: str, environ: MutableMapping[str, str
         if one in known or one.startswith(secrets.OTHER_PREFIX):
             del environ[one]
             logger.warning(
-                "%s is a secret in the environment of %s, which needs none: it is not used. "
-                "Set it for the service that sets the home up alone (on balena as a variable "
-                "of that service, not of the fleet).",
+                "%s is a secret in the environment of %s, which must not have it: it is not used. "
+                "Set it only for the service that sets the home up (on balena, as a variable of "
+                "that service, not of the fleet).",
                 one,
                 name,
             )
@@ -94,8 +94,8 @@ def drop_secrets(settings: Settings, name: str, environ: MutableMapping[str, str
 def drop_invalid_variables(environ: MutableMapping[str, str]) -> None:
     """Remove variables with invalid values, in a home that sets itself up.
 
-    Nobody is there to read the error of a service that does not start: it records
-    with the default, and the service that sets the home up reports the variable.
+    Nobody would read the error of a service that does not start: it uses the default instead, and
+    the service that sets the home up reports the variable.
     """
     if environ.get("ACOUPI_PROGRAM"):
         for name in wrong_variables(environ):

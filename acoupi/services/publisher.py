@@ -16,11 +16,11 @@ __all__ = ["open_publisher"]
 
 ANSWER_TIMEOUT = 30.0
 MOST_ANSWER = 4096
-"""Bytes of an answer; it is a number, or the reason of a refusal."""
+"""Most bytes of an answer, which is a number or the reason for a refusal."""
 
 
 class _FolderPublisher(Publisher):
-    """To the embedded broker."""
+    """Sends tasks to the embedded broker."""
 
     def __init__(self, settings: Settings) -> None:
         self._folder = folder_files.broker_folder(settings.run_dir)
@@ -33,7 +33,7 @@ class _FolderPublisher(Publisher):
 
 
 class _SocketPublisher(Publisher):
-    """To the redis of a target, over its unix socket.
+    """Sends tasks to the redis of a target, over its unix socket.
 
     Beat needs one command and answers of one line. The connections of the redis
     library would take 6.4 MiB for that, nearly half as much as all of beat.
@@ -47,7 +47,7 @@ class _SocketPublisher(Publisher):
 
     def send(self, queue: str, message: TaskMessage) -> None:
         if self._link is not None and select.select([self._link], [], [], 0)[0]:
-            self.close()  # nothing was asked, so this is the end of the connection
+            self.close()  # nothing was requested, so the connection has ended
         try:
             if self._link is None:
                 self._connect()
@@ -78,7 +78,7 @@ class _SocketPublisher(Publisher):
             if len(answer) > MOST_ANSWER:
                 raise ConnectionError("redis answers more than one line")
             if (left := end - clock.monotonic()) <= 0:
-                raise TimeoutError("redis does not answer to the end")
+                raise TimeoutError("redis does not complete its answer")
             self._link.settimeout(left)
             if not (more := self._link.recv(1024)):
                 raise ConnectionResetError(errno.ECONNRESET, "redis has closed the connection")
@@ -88,7 +88,7 @@ class _SocketPublisher(Publisher):
 
 
 class _RedisPublisher(Publisher):
-    """To the redis of a target, over the network."""
+    """Sends tasks to the redis of a target, over the network."""
 
     def __init__(self, url: str) -> None:
         from acoupi.services.own_redis import OwnRedis  # noqa: PLC0415 - 6 MB
@@ -103,7 +103,7 @@ class _RedisPublisher(Publisher):
 
 
 def open_publisher(settings: Settings, url: str | None) -> Publisher:
-    """Return what sends messages to a broker; it connects when it is first needed.
+    """Return a publisher to a broker; it connects when it is first used.
 
     Parameters
     ----------

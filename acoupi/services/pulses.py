@@ -1,8 +1,8 @@
 """The services as the worker of the default queue sees them: by their pulses.
 
-In containers each service writes its pulse into a folder of its own, which this worker sees,
-read-only, where it has to look (`acoupi.stack.watching`). What a service writes there is checked:
-one that is taken over may say what it likes of itself, and must not end the look.
+In containers each service writes its pulse into its own folder, which this worker can read if it
+needs to (`acoupi.stack.watching`). The contents are checked: a compromised service may lie
+about itself, but must not stop the checks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ SILENT = 20.0
 _HOUR = timedelta(hours=1)
 _MOST = 2**53
 _MOST_RESTARTS = 1000
-"""From one look to the next."""
+"""Seconds between two looks."""
 _SHOWN = 200
-"""Characters of what a service says of itself."""
+"""Longest text from a service about itself, characters."""
 
 
 def last_pulses(folders: Iterable[Path], names: Sequence[str]) -> dict[str, Pulse]:
@@ -31,7 +31,7 @@ def last_pulses(folders: Iterable[Path], names: Sequence[str]) -> dict[str, Puls
     Parameters
     ----------
     folders
-        ``run/``, where services are that are no containers, and which holds the folder of each
+        ``run/``, with the pulses of services that are not containers, and a folder for each
         container.
     """
     found: dict[str, Pulse] = {}
@@ -46,7 +46,7 @@ def last_pulses(folders: Iterable[Path], names: Sequence[str]) -> dict[str, Puls
 
 
 def _is_one(pulse: Pulse, name: str) -> bool:
-    """Return whether what a service wrote is a pulse of its own."""
+    """Return whether the pulse that a service wrote is its own."""
     times, counts = (pulse.started_on, pulse.pulse_on), (pulse.restarts, pulse.done, pulse.failed)
     return (
         pulse.name == name
@@ -79,9 +79,9 @@ def count_restarts(
     Parameters
     ----------
     noted
-        What this returned at the last look.
+        The result of the last call.
     begun
-        When the deployment began: what ended before was stopped on purpose.
+        Start of the deployment: services that ended earlier were stopped on purpose.
     """
     found = {}
     for pulse in pulses:

@@ -1,4 +1,4 @@
-"""Puts back the messages that a worker had in hand when it was killed."""
+"""Puts back the messages that a worker was handling when it was killed."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 def reclaimer(
     name: str, settings: Settings, celery: CelerySettings, queues: Sequence[str], aside: Aside
 ) -> Callable[[Any], None]:
-    """Return a function that puts back the messages this worker had in hand when it was killed."""
+    """Return a function that puts back this worker's unfinished messages after it was killed."""
 
     def reclaim(connection: Any) -> None:
         if celery.broker_url is None:
@@ -26,11 +26,11 @@ def reclaimer(
         elif is_own_redis(celery.broker_url):
             client = connection.default_channel.client
             back, gone = redis_transport.reclaim(client, name, queues, aside)
-        else:  # AMQP does so by itself; elsewhere the visibility timeout counts
+        else:  # AMQP does this itself; elsewhere the visibility timeout applies
             return
         if back or gone:
             logger.warning(
-                "This worker had %d tasks in hand when it last ended: %d put back, %d put aside.",
+                "This worker last ended with %d unfinished tasks: %d put back, %d put aside.",
                 back + gone,
                 back,
                 gone,

@@ -1,15 +1,14 @@
 """A worker's own clock: it records its slots whether or not an order comes for them.
 
-Beat orders recordings through the broker, which may be full, gone, or in the hands of somebody
-else. So the worker that records reads the same schedule, and where no order has come when one
-should have, it makes one itself. There is one truth about each slot of the clock: an order that
-comes after that is answered "already recorded". Recordings without a pause need no such answer:
-each order is for the next frames of the stream, and none is recorded twice.
+Beat orders recordings through the broker, which may be full, gone, or compromised. So the worker
+that records reads the same schedule, and makes an order itself if none has come in time. Each slot
+of the clock is recorded once: a later order is answered "already recorded". Continuous recordings
+need no such check: each order is for the next frames of the stream, and none is recorded twice.
 
 The worker that looks for faults does so in the same way, and sends what it finds: a beat or a
-broker that is down is a fault that somebody must be told.
+broker that is down is a fault that must be reported.
 
-Results go to the other workers through an `Outbox`, for which no recording waits.
+Results go to other workers through an `Outbox`; recording does not wait for it.
 """
 
 import logging
@@ -36,25 +35,25 @@ logger = logging.getLogger(__name__)
 GRACE = 2.0
 """Longest time that an order may be late, seconds: much less than the ring of a recorder holds."""
 LOOK_AGAIN = 0.5
-"""Seconds until an order is made again that a busy worker has refused."""
+"""Seconds until an order is repeated that a busy worker has refused."""
 LEAST_SLEEP, LONGEST_SLEEP = 0.05, 5.0
 """Seconds between two looks at the clock, which may have been set."""
 START_PATIENCE = 20.0
 """Seconds that beat is given for its first order after the start."""
 OUTBOX_MOST = 64
-"""Results that wait to be sent; recovery sends the others again, from the store."""
+"""Most results that wait to be sent; recovery sends any others from the store."""
 OUTBOX_PATIENCE = 5.0
-"""Seconds for what still waits when the worker stops."""
+"""Seconds to send waiting results when the worker stops."""
 SAY_EVERY = 60.0
 
 
 @dataclass
 class _Slots:
-    """What is known of the slots of one entry."""
+    """The state of the slots of one entry."""
 
     entry: Entry
     last_run: datetime
-    """When its slot began, on the wall clock."""
+    """When its slot started, on the wall clock."""
     due: float | None
     """When to order it here, on the monotonic clock; None: it has been ordered."""
     was_ordered_here: bool = False
@@ -66,9 +65,9 @@ class RecorderClock:
     Parameters
     ----------
     entries
-        Of the recording tasks; those with an `UnknownSchedule` are left out.
+        Entries of the recording tasks; those with an `UnknownSchedule` are left out.
     order
-        Orders an entry here; returns False while the worker is busy.
+        Runs an entry here; returns False while the worker is busy.
     patience
         How long to wait for the first order, seconds.
     """
@@ -94,16 +93,16 @@ class RecorderClock:
         self._thread = threading.Thread(target=self._run, name="recorder-clock", daemon=True)
 
     def start(self) -> None:
-        """Look at the schedule from now on."""
+        """Start following the schedule."""
         if self._slots:
             self._thread.start()
 
     def stop(self) -> None:
-        """Order nothing more."""
+        """Stop ordering."""
         self._stop.set()
 
     def came(self, task: str) -> bool:
-        """Note that an order came; return whether its slot is still to be recorded."""
+        """Note that an order came; return whether its slot has not been recorded yet."""
         with self._lock:
             self._look()
             self._begin = min(self._begin, clock.monotonic())
@@ -111,7 +110,7 @@ class RecorderClock:
             return [self._accept(slots) for slots in known].count(False) == 0
 
     def tick(self) -> float:
-        """Order what nobody else has ordered in time; return the seconds until the next look."""
+        """Make orders that have not come in time; return the seconds until the next check."""
         with self._lock:
             self._look()
             now = clock.monotonic()
@@ -137,7 +136,7 @@ class RecorderClock:
         else:
             slots.due = None
         if self._is_needed:
-            logger.info("Orders come again.")
+            logger.info("Orders are arriving again.")
         self._is_needed = False
         return True
 
@@ -154,7 +153,7 @@ class RecorderClock:
         slots.due = now + every.seconds if isinstance(every, Interval) else None
 
     def _look(self) -> None:
-        """Begin the slots that are due by the wall clock."""
+        """Start the slots that are due by the wall clock."""
         has_stepped = bool(self._steps.stepped())
         for slots in self._slots:
             if isinstance(slots.entry.schedule, Interval | UnknownSchedule):
@@ -174,7 +173,7 @@ class RecorderClock:
                 seconds = self.tick()
             except Exception:
                 seconds = LONGEST_SLEEP
-                logger.exception("The recorder's own clock failed; it goes on.")
+                logger.exception("The recorder's own clock failed; it continues.")
 
 
 def _is_interval(entry: Entry) -> bool:
@@ -205,10 +204,10 @@ class Outbox:
         try:
             self._waiting.put_nowait(send)
         except queue.Full:
-            self._say("too many wait already")
+            self._say("too many are waiting already")
 
     def close(self) -> None:
-        """Send what waits, for a short time."""
+        """Send waiting results, for a short time."""
         try:
             self._waiting.put(None, timeout=OUTBOX_PATIENCE)
         except queue.Full:
@@ -226,4 +225,4 @@ class Outbox:
         now = clock.monotonic()
         if self._said_on is None or now - self._said_on >= SAY_EVERY:
             self._said_on = now
-            logger.error("A recording could not be passed on, recovery does it later: %s.", why)
+            logger.error("A recording could not be passed on; recovery will do so later: %s.", why)

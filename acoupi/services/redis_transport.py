@@ -1,13 +1,13 @@
 """The redis of a target as the broker: each queue is a list, as in kombu's own redis transport.
 
-What differs is what a sensor needs: no event loop, no polling, and messages in
-hand that are kept under the worker's own name, so that it has them again as
+It differs in what a sensor needs: no event loop, no polling, and unacknowledged
+messages kept under the worker's own name, so that it gets them again as
 soon as it starts after a crash.
 
 Keys::
 
     QUEUE             list; messages are pushed on the left and popped on the right
-    unacked:WORKER    hash of what the worker has in hand, by delivery tag
+    unacked:WORKER    hash of the worker's unacknowledged messages, by delivery tag
 """
 
 import contextlib
@@ -30,11 +30,11 @@ __all__ = ["RedisChannel", "RedisTransport", "reclaim"]
 BLOCK = 15
 """Seconds for which one request waits for a message."""
 NOTHING = b""
-"""A message for nobody. A worker that stops sends it to itself, and awaits its answer: a message
-that redis hands to a client that has just hung up is lost."""
+"""A message for nobody. A worker that stops sends it to itself and waits for its arrival: a message
+that redis delivers to a client that has just disconnected is lost."""
 MOST_WAITING = 4096
-"""Messages in one queue. At 2 kB each, three full queues leave a fifth of redis's 32 MB; what is
-refused stays in the store, and recovery orders it again."""
+"""Most messages in one queue. At 2 kB each, three full queues leave a fifth of redis's 32 MB.
+Refused recordings stay in the store, and recovery orders them again."""
 
 
 class RedisChannel(SensorChannel):
@@ -57,7 +57,7 @@ class RedisChannel(SensorChannel):
         except ValueError as error:
             raise ChannelError(str(error)) from error
         if int(self.client("LLEN", queue)) >= MOST_WAITING:
-            raise ChannelError(f"{MOST_WAITING} messages wait in the queue {queue}: it is full")
+            raise ChannelError(f"the queue {queue} is full: {MOST_WAITING} messages are waiting")
         self.client("LPUSH", queue, text)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class RedisChannel(SensorChannel):
             return
         done = ("HDEL", self.unacked, delivery_tag)
         self.client.together(*((("RPUSH", queue, raw), done) if requeue else (done,)))
-        if self.closed:  # a task that ended after the link was lost
+        if self.closed:  # the task ended after the link was lost
             self.client.close()
 
     # Listening.
@@ -139,19 +139,19 @@ class RedisChannel(SensorChannel):
         found = answer.read() or ("", None)
         if found[1] == NOTHING:
             return
-        own = self.client("RPOP", self._asked)  # the answer had been sent before it
+        own = self.client("RPOP", self._asked)  # the answer had been sent before
         for queue, raw in ((self._asked, own), found):
             if raw:
                 self.client("RPUSH", queue, raw)
 
     def _take(self, queue: str, raw: bytes) -> dict[str, Any] | None:
-        """Note that a message is in hand; None if it is none, or cannot be read."""
+        """Record an unacknowledged message; None if there is none, or it cannot be read."""
         if raw == NOTHING:
             return None
         try:
             message, tag = read_message(raw)
         except ValueError as error:
-            # The store knows what was to be done.
+            # The store still knows the pending work.
             self.aside.put(raw, queue, str(error))
             return None
         in_hand = json.dumps([message, "", queue])
@@ -164,7 +164,7 @@ class RedisTransport(SensorTransport):
     """The redis of a target.
 
     Transport options: ``url``, with the login; ``worker``, the name under which
-    messages in hand are kept (one process per name); ``answer_timeout``, seconds.
+    unacknowledged messages are kept (one process per name); ``answer_timeout``, seconds.
     """
 
     Channel = RedisChannel
@@ -192,13 +192,13 @@ def reclaim(
     aside: Aside,
     limit: int = MAX_CRASHES,
 ) -> tuple[int, int]:
-    """Put back the messages that a worker had in hand when it was killed.
+    """Put back the messages that a worker was handling when it was killed.
 
     Returns
     -------
     tuple
         How many messages were put back, and how many were put aside because they cannot be
-        read, are of a queue of another worker, or the worker died `limit` times with them.
+        read, are of a queue of another worker, or the worker died `limit` times handling them.
     """
     back = gone = 0
     unacked = _unacked(worker)
@@ -208,7 +208,7 @@ def reclaim(
             message, queue = _in_hand(raw, queues)
             crashes = count_crash(message)
             if crashes >= limit:
-                raise ValueError(f"its worker died during it, {crashes} times")  # noqa: TRY301
+                raise ValueError(f"its worker died while handling it, {crashes} times")  # noqa: TRY301
         except ValueError as error:
             aside.put(raw, unacked, str(error))
             client("HDEL", unacked, tag)
@@ -223,17 +223,17 @@ def reclaim(
 
 
 def _in_hand(raw: bytes, queues: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Return a message and its queue, from what `RedisChannel` notes of it."""
+    """Return a message and its queue, from the record of `RedisChannel`."""
     try:
         message, exchange, routing_key = json.loads(raw)
         message, _ = read_message(json.dumps(message).encode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except TypeError:
-        raise ValueError("it is JSON, but no message in hand") from None
+        raise ValueError("it is JSON, but not an unacknowledged message") from None
     queue = routing_key or exchange
     if queue not in queues:
-        raise ValueError("its queue is that of another worker")
+        raise ValueError("its queue belongs to another worker")
     return message, queue
 
 

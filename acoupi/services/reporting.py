@@ -1,4 +1,4 @@
-"""The task that reports to a hub what has changed on the sensor."""
+"""The task that reports changes on the sensor to a hub."""
 
 import datetime
 import logging
@@ -23,11 +23,11 @@ __all__ = ["generate_hub_task"]
 _logger = logging.getLogger(__name__)
 
 BATCH = 200
-"""Changes in a report."""
+"""Most changes in a report."""
 LONGEST_PASS = 60.0
-"""Seconds after which no further report is begun."""
+"""Seconds after which no further report is started."""
 SIGN_OF_LIFE = datetime.timedelta(hours=1)
-"""Where nothing changes, an empty report says that the sensor is there."""
+"""Without changes, an empty report shows this often that the sensor is alive."""
 
 
 def generate_hub_task(
@@ -43,25 +43,25 @@ def generate_hub_task(
 ) -> Callable[[], None]:
     """Return a task that sends a hub its messages, then reports what has changed.
 
-    A change is forgotten only when the hub has acknowledged it, so a pass may end at any moment.
-    Where a report is refused for what is in it, its parts are sent by themselves; the part that is
-    refused then waits behind all others. Where the hub does not answer, or refuses the
-    sensor, the task rests for a time that doubles.
+    A change is forgotten only when the hub has acknowledged it, so a run may stop at any moment.
+    If the contents of a report are refused, its parts are sent one by one, and the refused part
+    then waits behind all others. If the hub does not answer, or refuses the sensor, the task pauses
+    for a time that doubles.
 
     Parameters
     ----------
     unreported, reporter
-        Of the same metadata store.
+        Both of the same metadata store.
     message_store
-        Its messages are sent, and its budget of a day is kept; None: there is none.
+        Its messages are sent, and its daily budget applies; None: there is none.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     sound
-        Of the same metadata store; None: no sound is sent.
+        Sound of the same metadata store; None: no sound is sent.
     audio
-        Of which recordings sound is sent.
+        Which recordings' sound is sent.
     find_settings
-        Returns what is in force, which is reported when it changes; None: it is not reported.
+        Returns the settings in force, which are reported when they change; None: never.
     """
     acknowledged: SettingsReport | None = None
     send_messages: Callable[[], None] | None = None
@@ -73,14 +73,14 @@ def generate_hub_task(
     sender = None if sound is None else SoundSender(sound, messenger, message_store, logger)
 
     def hub_task() -> None:
-        """Report to the hub what it does not know, then send it sound."""
+        """Report to the hub what it does not have, then send it sound."""
         nonlocal acknowledged
         if send_messages is not None:
             send_messages()
         standing = unreported.start(messenger.name)
         owed = None if sender is None else sender.unsent.start(messenger.name, audio)
         if rest.lasts(standing.rests_until, data.utc_now()):
-            words = "%s is not asked again before %s: %s"
+            words = "%s: no further attempt before %s: %s"
             values = messenger.name, standing.rests_until, standing.trouble
             logger.debug(words, *values, extra=FAILED)
             return
@@ -99,7 +99,9 @@ def _found(find: Callable[[], SettingsReport], logger: logging.Logger) -> Settin
     try:
         return find()
     except (AcoupiError, OSError) as error:
-        logger.warning("The hub is not told which settings are in force: %s", error, extra=FAILED)
+        logger.warning(
+            "The settings in force could not be reported to the hub: %s", error, extra=FAILED
+        )
         return None
 
 
@@ -121,7 +123,7 @@ class _Pass:
         """Seconds that the hub asks for."""
         self.is_over = False
         self.is_done = False
-        """Whether the hub answers, and has all that it takes."""
+        """Whether the hub answers, and has everything that it accepts."""
         self.reported = 0
 
     def tell(self, settings: SettingsReport) -> bool:
@@ -131,7 +133,7 @@ class _Pass:
             return False
         try:
             answer = self.messenger.send_packed(report)
-        except MessageSendError:  # told by what follows
+        except MessageSendError:  # logged by the following report
             return False
         return answer.status is data.ResponseStatus.SUCCESS
 
@@ -153,11 +155,11 @@ class _Pass:
         if self.trouble is None:
             if standing.trouble is not None and self.reported:
                 self.unreported.settle(None)
-                self.logger.info("%s takes reports again", self.messenger.name)
+                self.logger.info("%s accepts reports again", self.messenger.name)
             return
         self.unreported.settle(self.trouble, pause(standing.failures, self.rest))
         level = logging.WARNING if self.trouble != standing.trouble else logging.DEBUG
-        words = "%s: %s. Nothing is lost: it is sent again"
+        words = "%s: %s. Nothing is lost: acoupi sends it again"
         self.logger.log(level, words, self.messenger.name, self.trouble, extra=FAILED)
 
     def _report(self, changes: Sequence[Change]) -> None:

@@ -1,4 +1,4 @@
-"""When a worker stops in order to be restarted, after finishing its tasks."""
+"""When a worker stops to be restarted, after finishing its tasks."""
 
 import os
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ PATIENCE_VARIABLE = "ACOUPI_MICROPHONE_PATIENCE"
 
 
 class RestartPolicy:
-    """Decides when a worker must stop in order to be restarted, and why.
+    """Decides when a worker must stop to be restarted, and why.
 
     A container is given the sound devices that exist when it starts. A recorder
     with ``ACOUPI_MICROPHONE_PATIENCE`` (seconds) therefore stops when its microphone
-    has been missing for that long; after the restart it sees what was plugged in
+    has been missing for that long; after the restart it finds devices plugged in
     since. Time off schedule counts, but the recorder stops only after a failed
     attempt to record.
 
     Parameters
     ----------
     watch
-        Notices a new configuration; None: nothing does.
+        Notices a new configuration, or None.
     environ
         Environment variables.
     patience
@@ -73,8 +73,8 @@ class RestartPolicy:
         if away < self._patience:
             return None
         return NO_MICROPHONE, (
-            f"there was no microphone for {away:.0f} s (it waits {self._patience:g} s), "
-            "and one plugged in since can be seen only from its start"
+            f"there was no microphone for {away:.0f} s (the limit is {self._patience:g} s), "
+            "and one plugged in since is only found after a restart"
         )
 
 

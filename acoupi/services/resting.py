@@ -1,4 +1,4 @@
-"""How long nothing is sent to a hub after trouble."""
+"""How long to pause after failures before sending to a hub again."""
 
 import datetime
 
@@ -7,21 +7,21 @@ from acoupi import data
 __all__ = ["MOST_REFUSED", "Rest", "pause"]
 
 MOST_REFUSED = 3
-"""Things that the hub refuses by themselves, after which a pass ends."""
+"""Single refused items after which a run stops."""
 FIRST_REST = 60.0
-"""Seconds without a report after trouble; twice as many after each further pass of trouble..."""
+"""Seconds of pause after a failed run, doubled after each further one..."""
 LONGEST_REST = 900.0
-"""...but no more than this, unless the hub asks for it."""
+"""...up to this, unless the hub asks for more."""
 
 
 class Rest:
-    """What a worker waits for; one that has just started asks at once: its token may be new."""
+    """The pause of a worker; after its start there is none, because its token may be new."""
 
     def __init__(self) -> None:
         self._has_asked = False
 
     def lasts(self, until: datetime.datetime | None, now: datetime.datetime) -> bool:
-        """Return whether nothing is to be sent yet."""
+        """Return whether nothing should be sent yet."""
         had_asked, self._has_asked = self._has_asked, True
         longest = datetime.timedelta(seconds=data.LONGEST_PAUSE)
         is_early = until is not None and now < until <= now + longest  # later: the clock was set
@@ -29,12 +29,12 @@ class Rest:
 
 
 def pause(failures: int, asked: float) -> float:
-    """Return the seconds until something is sent again.
+    """Return the seconds until the next attempt.
 
     Parameters
     ----------
     failures
-        Passes in a row that ended in trouble before this one.
+        Failed runs in a row before this one.
     asked
         Seconds that the hub asks for.
 

@@ -1,4 +1,4 @@
-"""Finds out, in the worker of the default queue or in a command, how the whole sensor is."""
+"""Collects the state of the whole sensor, in the worker of the default queue or a command."""
 
 import shutil
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def fact_finder(
     *,
     learns: bool,
 ) -> FactFinder:
-    """Return what finds the facts about a sensor; see `FactFinder`."""
+    """Return the `FactFinder` of a sensor."""
     plan = getattr(program, "get_capture_plan", None)
     return FactFinder(
         program.store,  # type: ignore[attr-defined]
@@ -60,24 +60,24 @@ def _services(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[str
 
 
 def _folders(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[Path]:
-    """Return the folders that the sensor writes."""
+    """Return the folders that the sensor writes to."""
     recordings = getattr(getattr(program.config, "paths", None), "recordings", None)
     return [settings.home / "data", *([recordings] if isinstance(recordings, Path) else [])]
 
 
 class StateFinder:
-    """Finds out how a sensor is, and changes nothing.
+    """Collects the state of a sensor, and changes nothing.
 
     Parameters
     ----------
     program
-        With a store of recordings; of one that is not acoupi's, some things stay unknown.
+        A program with a store of recordings; if that is not acoupi's own, some facts stay unknown.
     settings
-        Of the home.
+        Settings of the home.
     name
-        Of the program, as it was set up.
+        Configuration of the program, as it was set up.
     limits
-        What counts as wrong.
+        The limits of the alarms.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class StateFinder:
 
 
 def _asked(store: object, method: str, otherwise: Any) -> Any:
-    """Return what a store says; stores of published programs know less."""
+    """Return data from a store; stores of published programs have less."""
     ask = getattr(store, method, None)
     return otherwise if ask is None else ask()
 

@@ -1,4 +1,4 @@
-"""Gives a program the tasks by which the sensor looks after itself, where they are turned on."""
+"""Gives a program the sensor's own tasks (alarms, metrics, hub, …) that are turned on."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -30,13 +30,13 @@ Tasks = list[tuple[Callable[[], None], timedelta]]
 def add_sensor_tasks(
     program: "AcoupiProgram[Any]", settings: Settings, name: str, sensor: Any
 ) -> None:
-    """Register what is turned on in ``config/sensor.json`` in the default queue.
+    """Register the tasks that are turned on in ``config/sensor.json``, in the default queue.
 
     Raises
     ------
     ConfigurationError
-        If the program has no store of recordings, nobody listens to the default queue, or
-        the backlog policy cannot be followed, or the hub cannot analyse what is left to it.
+        If the program has no store of recordings, no worker has the default queue, the backlog
+        policy is not possible, or the hub cannot analyse what is left to it.
     """
     if sensor.analysis.where != "sensor":
         _leave_to_hub(program, sensor)
@@ -61,7 +61,7 @@ def add_sensor_tasks(
 
 
 def _add(program: "AcoupiProgram[Any]", turned_off: str, make: Callable[[], Tasks]) -> None:
-    """Register tasks; `turned_off` is the setting without which there are none."""
+    """Register tasks; `turned_off` is the setting that turns them off."""
     if not isinstance(getattr(program, "store", None), Store):
         raise _impossible(turned_off, "it has no store of recordings")
     try:
@@ -73,13 +73,13 @@ def _add(program: "AcoupiProgram[Any]", turned_off: str, make: Callable[[], Task
 
 def _impossible(turned_off: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"this program cannot have {turned_off.partition(' ')[0]}.",
+        f"this program cannot use {turned_off.partition(' ')[0]}.",
         f"acoupi config set {turned_off}",
         why=f"{why}.",
     )
 
 
-# Most sensors do without; each pays for what it has, where it runs.
+# Most sensors do without these; imported here, only their users pay for them.
 
 
 def _space_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -> Tasks:
@@ -105,7 +105,7 @@ def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -
 
     store: Any = getattr(program, "store", None)
     if not isinstance(store, SqliteStore):
-        raise ValueError("its store is not one that a hub can be told of")  # noqa: TRY004
+        raise ValueError("its store is of a kind that cannot report to a hub")  # noqa: TRY004
     path, messages = store.db_path, getattr(program, "message_store", None)
     hub: Hub = sensor.hub
 
@@ -125,7 +125,7 @@ def _hub_tasks(program: "AcoupiProgram[Any]", settings: Settings, sensor: Any) -
         )
 
     def hub_task() -> None:
-        """Report to the hub what it does not know."""
+        """Report to the hub what it does not have."""
         task()()
 
     return [(hub_task, timedelta(seconds=hub.interval_seconds))]
@@ -178,9 +178,9 @@ def _finder(
 
 
 def metrics_file(settings: Settings, sensor: Any) -> Path | None:
-    """Return the file in which the metrics are; None if they are turned off.
+    """Return the file of the metrics; None if they are turned off.
 
-    Without one for node_exporter it is beside the pulse of the worker that writes it, for the page.
+    Without a textfile for node_exporter, it is beside the pulse of its worker, for the page.
     """
     if sensor.metrics.textfile is not None:
         return settings.home / Path(sensor.metrics.textfile).expanduser()
@@ -191,7 +191,7 @@ def metrics_task(find: Callable[[], Any], path: Path) -> Callable[[], None]:
     """Return the task that writes the metrics into a text file."""
 
     def metrics_task() -> None:
-        """Write the metrics of the sensor; whoever reads sees the old file or the new one."""
+        """Write the metrics of the sensor; readers see the old file or the new one."""
         from acoupi.services.metrics import metrics  # noqa: PLC0415 - see above
 
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""Running a service that is no worker: ``python -m acoupi.services.serving NAME MODULE``.
+"""Running a service that is not a worker: ``python -m acoupi.services.serving NAME MODULE``.
 
 The module has two functions. ``run(settings, stop)`` works until the event
-`stop` is set, and returns. ``is_well(settings)`` says whether it works; it is
-asked every 5 s, must try what the service is for (a server asks itself for a
-page), and must return within some seconds.
+`stop` is set, and returns. ``is_well(settings)`` returns whether it works; it is
+called every 5 s, must test what the service is for (a server requests a page from
+itself), and must return within some seconds.
 
-The service then holds its lock, writes its pulse as long as it is well, logs
-into ``log/NAME.log`` and stops when it is asked to, so that every target can
+The service holds its lock, writes its pulse as long as it is well, logs
+to ``log/NAME.log`` and stops when it is asked to, so that every target can
 start it, watch it and stop it.
 """
 
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 PULSE_EVERY = 5.0
 """Seconds between two pulses of a service that is well."""
 LOOK_EVERY = 0.1
-"""Seconds between two looks while it is not well yet, or not any more."""
+"""Seconds between two checks while it is not well."""
 
 
 class _Module(Protocol):
-    """What the module of a service has."""
+    """The functions of a service's module."""
 
     @staticmethod
     def run(settings: Settings, stop: threading.Event) -> None: ...
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_others_out()
     stop = stop_event()
     try:
-        os.environ["ACOUPI_SERVICE"] = options.name  # tells it apart to servers
+        os.environ["ACOUPI_SERVICE"] = options.name  # a name for messages to servers
         settings, changed = _home_of(options.name, stop, quiet=options.quiet)
         with ServiceLock(settings.run_dir, options.name) as lock:
             pulse = PulseFile(settings.run_dir, options.name)
@@ -94,13 +94,13 @@ def _unusable(name: str, why: str) -> ConfigurationError:
 def _home_of(
     name: str, stop: threading.Event, *, quiet: bool
 ) -> tuple[Settings, Callable[[], str | None]]:
-    """Return the settings of a home that is set up, and what tells whether they changed."""
+    """Return the settings of a home that is set up, and what notices changes of them."""
     if not os.environ.get("ACOUPI_PROGRAM"):
         settings = Settings()
         configure_logging(settings, name, quiet=quiet)
         settle(settings.program_config_file.parent)
         return settings, AppliedWatch(settings.program_config_file.parent).changed
-    # Heavy, and only of use where a home sets itself up.
+    # Heavy, and only needed where a home sets itself up.
     from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
     from acoupi.services.waiting import await_home  # noqa: PLC0415
 
@@ -134,7 +134,7 @@ class _Served:
             self.over.set()
             watching.join(PULSE_EVERY)
         if not self.stop.is_set():
-            logger.error("%s ended without being asked to.", self.pulse.pulse.name)
+            logger.error("%s stopped without being asked to.", self.pulse.pulse.name)
             self.code = 1
         self.pulse.pulse.state = "stopped"
         self.pulse.write()
@@ -155,7 +155,7 @@ class _Served:
     def _reason_to_end(self) -> str | None:
         if not self.lock.keep():
             self.code = AlreadyRunningError.exit_code
-            return "another process runs it in this home"
+            return "another process is running it in this home"
         if reason := self.changed():
             self.code = RENEW
         return reason

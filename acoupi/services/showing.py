@@ -1,4 +1,4 @@
-"""What a recorder shows on the page, if the sensor has one."""
+"""Live sound of a recorder for the web page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ __all__ = ["showing"]
 
 @contextmanager
 def showing(service: Service, settings: Settings, web: Web) -> Iterator[None]:
-    """Let the page show what a recorder hears while it works.
+    """Let the page show a recorder's sound while it is running.
 
-    Sound that people could understand leaves it only if that is allowed: the recorder reads
-    that itself, whatever the page asks for.
+    Sound in which speech could be understood is sent only if the settings allow it; the recorder
+    reads them itself, whatever the page requests.
     """
     if service.role != "recorder" or not web.enabled:
         yield
         return
-    # Of use to recorders only.
+    # Only recorders need it.
     from acoupi.audio.live import LiveThread  # noqa: PLC0415
     from acoupi.audio.live_ring import COLUMNS, SOUND, live_folder  # noqa: PLC0415
 

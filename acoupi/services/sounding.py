@@ -1,8 +1,8 @@
-"""Sending sound to a hub: after messages and reports, in chunks, and again from where it broke off.
+"""Sending sound to a hub: after messages and reports, in chunks, resuming after a break.
 
-A file is offered with the SHA-256 of the whole; the hub answers what it has of it, so no memory of
-an upload is kept on the sensor. What the hub has acknowledged is noted, and only then may the file
-go like others.
+A file is offered with the SHA-256 of the whole; the hub answers which bytes it has, so the sensor
+keeps no state of an upload. Once the hub has acknowledged a file, this is noted, and only then may
+the file be deleted like others.
 """
 
 import hashlib
@@ -26,23 +26,23 @@ from acoupi.tasks.failures import FAILED
 __all__ = ["SoundSender"]
 
 CHUNK = 256 * 1024
-"""Bytes that are sent at a time."""
+"""Bytes of a chunk."""
 PIECE = 64 * 1024
 LONGEST_PASS = 20.0
-"""Seconds after which nothing more is sent in a pass: the worker has other tasks."""
+"""Seconds after which a run stops sending: the worker has other tasks."""
 OFFER_BYTES = 256
-_STRANGE = "it does not answer as a hub does"
+_STRANGE = "its answer is not that of a hub"
 
 
 class SoundSender:
-    """Sends what the hub has not got, as far as a pass and the budget of the day go.
+    """Sends sound that the hub lacks, within the time of a run and the budget of the day.
 
     Parameters
     ----------
     message_store
-        Its budget of a day is kept; None: there is none.
+        Its daily budget applies; None: there is none.
     logger
-        Gets the reports of the pass.
+        Receives the log lines of the run.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class SoundSender:
         self._rest = Rest()
 
     def send(self, standing: SoundStanding) -> None:
-        """Send sound, unless it is to rest; `standing` is what `unsent` says at the beginning."""
+        """Send sound, unless it is pausing; `standing` is the result of `unsent` at the start."""
         if not self._rest.lasts(standing.rests_until, data.utc_now()):
             _Pass(self).run(standing)
 
     def described(self, sound: Unsent) -> SoundReport:
-        """Return the digest of a file; that of a long one is not made anew in each pass."""
+        """Return the digest of a file; that of a long file is computed once, not in each run."""
         found = sound.path.stat()
         key = sound, found.st_ino, found.st_size, found.st_mtime_ns
         if self._known is None or self._known[0] != key:
@@ -72,11 +72,11 @@ class SoundSender:
 
 
 class _StopError(Exception):
-    """Nothing more is sent in this pass."""
+    """Nothing more is sent in this run."""
 
 
 class _RefusedError(Exception):
-    """A sound cannot be sent; the words say why."""
+    """A sound cannot be sent; the message says why."""
 
 
 class _Pass:
@@ -100,7 +100,7 @@ class _Pass:
         self._settle(standing)
 
     def _is_over(self) -> bool:
-        """Return whether nothing more is begun: at least one chunk goes, however slow all is."""
+        """Return whether to start nothing more; at least one chunk is sent, however slowly."""
         has_begun = self.chunks or self.sent or self.refused
         return bool(has_begun) and data.monotonic() >= self.end
 
@@ -108,15 +108,15 @@ class _Pass:
         if self.trouble is None:
             if standing.trouble is not None and self.sent:
                 self.unsent.settle(None)
-                self.logger.info("%s takes sound again", self.messenger.name)
+                self.logger.info("%s accepts sound again", self.messenger.name)
             return
         self.unsent.settle(self.trouble, pause(standing.failures, self.rest))
         level = logging.WARNING if self.trouble != standing.trouble else logging.DEBUG
-        words = "%s takes no sound: %s. Nothing is lost: it is sent again"
+        words = "%s does not accept sound: %s. Nothing is lost: acoupi sends it again"
         self.logger.log(level, words, self.messenger.name, self.trouble, extra=FAILED)
 
     def _send(self, sound: Unsent) -> None:
-        """Send what the hub lacks of a sound, until it has it, or it can not be sent now."""
+        """Send the missing chunks of a sound, until the hub has it or it cannot be sent now."""
         try:
             offered = self.described(sound)
             received = self._offer(sound, offered)
@@ -128,14 +128,14 @@ class _Pass:
                         raise self._stopped(_STRANGE)
         except _RefusedError as error:
             self._refuse(sound, str(error))
-        except OSError as error:  # moved since, or its disk is away
+        except OSError as error:  # moved since, or its disk was removed
             self._refuse(sound, f"cannot read {sound.path.name}: {error.strerror or error}")
         else:
             self.unsent.acknowledge(sound)
             self.sent += 1
 
     def _offer(self, sound: Unsent, offered: SoundReport) -> int:
-        """Return how many bytes of a sound the hub has; all of them: it has it, whole."""
+        """Return how many bytes of a sound the hub has; all of them if it is complete."""
         self._spend(OFFER_BYTES, OFFER_BYTES)
         said = self._taken(lambda: self.messenger.offer_sound(sound.id, offered))
         received = offered.bytes if said.get("stored") else said.get("received")
@@ -144,7 +144,7 @@ class _Pass:
         return received
 
     def _send_chunk(self, sound: Unsent, offered: SoundReport, start: int) -> int:
-        """Send a chunk; return where the next one begins."""
+        """Send a chunk; return where the next one starts."""
         if self._is_over():
             raise _StopError
         most = min(CHUNK, offered.bytes - start)
@@ -156,7 +156,7 @@ class _Pass:
         return start + len(chunk)
 
     def _spend(self, most: int, least: int) -> int:
-        """Return how many bytes may be sent now; end the pass if that is not worth it."""
+        """Return how many bytes may be sent now; stop the run if that is not worth it."""
         store = self.message_store
         size = most if store is None else int(store.spend_on_sound(self.messenger.name, most))
         if size < least:
@@ -164,7 +164,7 @@ class _Pass:
         return size
 
     def _taken(self, send: Callable[[], data.Response]) -> dict[str, Any]:
-        """Return what the hub answers to what it takes."""
+        """Return the hub's answer if it accepts a request."""
         try:
             answer = send()
         except MessageSendError as error:

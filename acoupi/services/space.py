@@ -1,4 +1,4 @@
-"""The policy about room: given to a program, and checked against the disks of a machine."""
+"""The disk policy: given to a program, and checked against the disks of a machine."""
 
 import datetime
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ SHORTEST_S = 5.0
 
 
 def program_policy(program: AcoupiProgram[Any], settings: Settings, disk: Disk) -> SpacePolicy:
-    """Return what a program's sensor does about room."""
+    """Return the disk policy of a sensor."""
     config: BaseModel = program.config
     timezone = getattr(config, "timezone", None)
     zone = ZoneInfo(str(timezone)) if timezone else datetime.UTC
@@ -36,16 +36,16 @@ def program_policy(program: AcoupiProgram[Any], settings: Settings, disk: Disk) 
 def space_tasks(
     program: AcoupiProgram[Any], settings: Settings, disk: Disk
 ) -> list[tuple[Callable[[], None], datetime.timedelta]]:
-    """Let a program give files up, and record only while the reserve is there.
+    """Let a program give up files, and record only while the reserve is free.
 
     Raises
     ------
     ValueError
-        If it cannot: the words say what is missing.
+        If it cannot; the message says what is missing.
     """
     store: Any = program.store  # type: ignore[attr-defined]
     if not store.can_give_up:
-        raise ValueError("its store does not know which files may go")
+        raise ValueError("its store cannot tell which files may be deleted")
     policy = program_policy(program, settings, disk)
     if policy.on_full == "detections_only" and not _models(program):
         raise ValueError("sensor.disk.on_full is detections_only, and it has no model")
@@ -67,7 +67,7 @@ def _models(program: AcoupiProgram[Any]) -> list[str]:
 
 
 def _interval(policy: SpacePolicy) -> float:
-    """Return the seconds between two looks: a quarter of what a disk fills its margin in."""
+    """Return the seconds between two checks: a quarter of the time in which the margin fills."""
     if not policy.rate:
         return LONGEST_S
     marks = policy.marks(disk_sizes(policy.spool)[1])
@@ -90,7 +90,7 @@ def _reserve(folders: set[Path]) -> None:
 
 
 def check_disks(program: AcoupiProgram[Any], disk: Disk) -> None:
-    """Refuse a policy that cannot hold on the disks of this machine.
+    """Refuse a policy that is not possible on the disks of this machine.
 
     Raises
     ------
@@ -113,10 +113,10 @@ def check_disks(program: AcoupiProgram[Any], disk: Disk) -> None:
 def _refuse_unguarded(mounts: Sequence[Path]) -> None:
     for mount in mounts:
         raise ConfigurationError(
-            f"sensor.disk.mounts: nobody looks whether a disk is mounted at {mount}.",
+            f"sensor.disk.mounts: acoupi does not check whether a disk is mounted at {mount}.",
             "acoupi config set sensor.disk.enabled true"
             "   (or name none: acoupi config set sensor.disk.mounts '[]')",
-            why="sensor.disk.enabled is false, and the disk below it would be written.",
+            why="sensor.disk.enabled is false, so files would fill the disk below it.",
         )
 
 
@@ -125,13 +125,13 @@ def _check_mount(policy: SpacePolicy, mount: Path) -> None:
         raise ConfigurationError(
             f"sensor.disk.mounts: no disk is mounted at {mount}.",
             f"mount {mount}   (or correct it: acoupi config set sensor.disk.mounts '[]')",
-            why="what is written there now would fill the disk below it.",
+            why="files written there now would fill the disk below it.",
         )
     if device_of(mount) == device_of(policy.home / "config"):
         raise ConfigurationError(
             f"sensor.disk.mounts: {mount} is the disk of the sensor itself.",
             "acoupi config set sensor.disk.mounts '[]'",
-            why=f"{policy.home} is on it; only other disks are named there.",
+            why=f"{policy.home} is on it; this setting is for other disks only.",
         )
 
 
@@ -142,7 +142,7 @@ def _check_stores(policy: SpacePolicy, folders: set[Path]) -> None:
                 raise ConfigurationError(
                     f"sensor.disk.mounts: {mount} holds the databases, in {folder}.",
                     f"acoupi config set paths.db_metadata {policy.home / 'data' / 'metadata.db'}",
-                    why="they must be there also while that disk is not mounted.",
+                    why="they must be available even while that disk is not mounted.",
                 )
 
 
@@ -162,7 +162,7 @@ def _check_sizes(policy: SpacePolicy) -> None:
 
 
 def _check_quotas(policy: SpacePolicy) -> None:
-    """Refuse folders that may together take more than their disk."""
+    """Refuse folders whose shares add up to more than their disk."""
     shares: dict[int, list[tuple[Path, float]]] = {}
     for folder, share in policy.folders.items():
         shares.setdefault(existing(folder).stat().st_dev, []).append((folder, share))
@@ -179,7 +179,7 @@ def _check_quotas(policy: SpacePolicy) -> None:
         raise ConfigurationError(
             f"sensor.disk.folders: {inner} is below {outer}.",
             "acoupi config set sensor.disk.folders '{}'",
-            why="what it holds would count twice.",
+            why="its files would count twice.",
         )
 
 

@@ -1,4 +1,4 @@
-"""How much room a sensor has, and what it gave up for it, as its policy says."""
+"""The room on a sensor's disks, and the files given up for it, by its disk policy."""
 
 import datetime
 from pathlib import Path
@@ -24,15 +24,15 @@ class DiskState(BaseModel):
     free_bytes: int
     total_bytes: int
     reserve_bytes: int
-    """What stays free."""
+    """Bytes that stay free."""
     acts_below_bytes: int
     """Free bytes below which files are given up..."""
     acts_until_bytes: int
-    """...until there is as much."""
+    """...until this many are free."""
     hours_left: float | None
-    """Hours of recording before the reserve is reached, if nothing went; None: not known yet."""
+    """Hours of recording until the reserve is reached, if nothing is deleted; None: unknown."""
     is_full: bool = False
-    """Whether only the reserve is left: nothing may go for what is to be written there."""
+    """Whether only the reserve is left, and no file may be deleted."""
 
     def words(self) -> str:
         """Describe it in a line.
@@ -42,16 +42,16 @@ class DiskState(BaseModel):
         >>> sizes = {"total_bytes": 64 * 10**9, "reserve_bytes": 500 * 10**6}
         >>> sizes |= {"acts_below_bytes": 10**10, "acts_until_bytes": 12 * 10**9}
         >>> DiskState(folder="/d", free_bytes=2 * 10**10, hours_left=7.2, **sizes).words()
-        '20.0 of 64.0 GB free, 500 MB are the reserve; 7.2 hours of recording left'
+        '20.0 of 64.0 GB free, 500 MB in reserve; 7.2 hours of recording left'
         """
         left = "" if self.hours_left is None else f"; {self.hours_left:.3g} hours of recording left"
         free, total, kept = self.free_bytes / 1e9, self.total_bytes / 1e9, self.reserve_bytes
         reserve = f"{kept / 1e9:.1f} GB" if kept >= 1e9 else f"{kept / 1e6:.0f} MB"
-        return f"{free:.1f} of {total:.1f} GB free, {reserve} are the reserve{left}"
+        return f"{free:.1f} of {total:.1f} GB free, {reserve} in reserve{left}"
 
 
 class GivenUpState(BaseModel):
-    """What was given up of one class of files."""
+    """Files of one class that were given up."""
 
     recordings: int
     seconds: float
@@ -64,26 +64,26 @@ class SpaceState(BaseModel):
 
     disks: list[DiskState] = Field(default_factory=list)
     given_up: dict[FileClass, GivenUpState] = Field(default_factory=dict)
-    """Since the sensor was set up."""
+    """Files given up since the sensor was set up."""
     on_full: OnFull
     is_full: bool
-    """Whether nothing is recorded for lack of room."""
+    """Whether recording has stopped for lack of room."""
     not_mounted: list[Path] = Field(default_factory=list)
 
     @property
     def hours_left(self) -> float | None:
-        """Those of the disk that is full first; None if they are not known."""
+        """Hours left on the disk that fills first; None if unknown."""
         hours = [one.hours_left for one in self.disks if one.hours_left is not None]
         return min(hours, default=None)
 
     @property
     def is_well(self) -> bool:
-        """Whether recordings have room, and every disk is there."""
+        """Whether recordings have room, and every disk is mounted."""
         return not (self.is_full or self.not_mounted or any(one.is_full for one in self.disks))
 
     @property
     def bytes_given_up(self) -> int:
-        """Of all classes."""
+        """Bytes given up of all classes."""
         return sum(one.bytes for one in self.given_up.values())
 
     def words(self) -> str:
@@ -92,7 +92,7 @@ class SpaceState(BaseModel):
         parts = [f"{one.folder}: {one.words()}" if several else one.words() for one in self.disks]
         parts += [f"no disk is mounted at {one}" for one in self.not_mounted]
         if self.is_full:
-            parts.append(f"full: nothing more may go ({self.on_full})")
+            parts.append(f"full: no more files may be deleted ({self.on_full})")
         else:
             full = [one.folder for one in self.disks if one.is_full]
             parts += [f"{one} is full: recordings wait in the spool" for one in full]
@@ -103,14 +103,14 @@ class SpaceState(BaseModel):
 
 
 def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
-    """Return how much room there is, and what was given up.
+    """Return the room on the disks, and what was given up.
 
     Raises
     ------
     MetadataStoreError
         If the store cannot be read.
     OSError
-        If a disk cannot.
+        If a disk cannot be read.
     """
     rate = measured_rate(store.get_newest())
     disks = Room(store, policy).disks()
@@ -127,7 +127,7 @@ def space_state(store: Any, policy: SpacePolicy) -> SpaceState:
 
 
 def _is_full(store: Any, policy: SpacePolicy) -> bool:
-    """Return whether nothing is recorded for lack of room; with "stop", up to the high mark."""
+    """Return whether recording has stopped for lack of room; with "stop", up to the high mark."""
     if policy.missing_mount(policy.spool) is not None:
         return False
     free, total = disk_sizes(policy.spool)

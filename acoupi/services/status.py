@@ -31,12 +31,12 @@ def check_broker(settings: Settings, celery: CelerySettings | None = None) -> No
 
 
 def count_waiting(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
-    """Return how many messages wait in each queue that this user may see.
+    """Return how many messages are waiting in each queue that this user may see.
 
     Raises
     ------
     TargetError, DeviceError
-        If the broker does not answer; if it is a folder and the disk refuses.
+        If the broker does not answer; if it is a folder, after a disk error.
     """
     with _channel(settings) as channel:
         counts = {queue: _count(channel, queue) for queue in queues}
@@ -56,7 +56,7 @@ def purge_messages(settings: Settings, queues: Iterable[str]) -> dict[str, int]:
 
 
 def _remedy(settings: Settings, url: str | None) -> str:
-    """Return how to find out why a broker does not answer."""
+    """Return a remedy for a broker that does not answer."""
     if url is None:
         return f"ls -ld {settings.run_dir}"
     if url.startswith("redis"):
@@ -67,27 +67,27 @@ def _remedy(settings: Settings, url: str | None) -> str:
 
 
 def _count(channel: Any, queue: str) -> int | None:
-    """Return how many messages wait; None if this user may not see that."""
+    """Return how many messages are waiting; None if this user may not see that."""
     try:
         return int(channel.queue_declare(queue=queue, passive=True).message_count)
     except ChannelError:  # the queue was never used
         return 0
     except Exception as error:
-        # By its name: `own_redis` loads a copy of that class.
+        # Compared by name: `own_redis` loads a copy of that class.
         if any(type(one).__name__ == "NoPermissionError" for one in _causes(error)):
-            return None  # in the container of a service, which may see its own queues
+            return None  # in a service's container, which may only see its own queues
         raise
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error, and those behind it."""
+    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _of_the_disk(error: BaseException) -> OSError | None:
-    """Return the error of the disk that is behind another one."""
+    """Return the disk error that caused another one."""
     numbers = (errno.EROFS, errno.EACCES, errno.ENOSPC)
     found = (one for one in _causes(error) if isinstance(one, OSError) and one.errno in numbers)
     return next(found, None)

@@ -1,4 +1,4 @@
-"""The message that orders a task, without Celery: the very one that Celery would send."""
+"""The message that orders a task, made without Celery but identical to Celery's."""
 
 import base64
 import json
@@ -21,11 +21,11 @@ class TaskMessage:
     """An order to run a task: Celery's protocol 2."""
 
     body: tuple[list[Any], dict[str, Any], dict[str, Any]]
-    """Positional and named arguments, and what may follow the task."""
+    """Positional arguments, named arguments, and callbacks."""
     headers: dict[str, Any]
     reply_to: str
     expires: float
-    """Seconds after which it is not to be run any more."""
+    """Seconds after which it must not run any more."""
 
     def in_list(self, queue: str) -> dict[str, Any]:
         """Return it as kombu keeps messages in lists and files."""
@@ -63,7 +63,7 @@ def task_message(
     args, kwargs
         For the task.
     expires
-        Seconds after which it is not to be run any more.
+        Seconds after which it must not run any more.
     """
     number = str(uuid4())
     kwargs = dict(kwargs or {})

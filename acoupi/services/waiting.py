@@ -34,7 +34,7 @@ SAY_EVERY = 30.0
 TRY_EVERY = 5.0
 PROVISIONING = "acoupi.provisioning"
 PROVISION_PATIENCE = 660.0
-"""Seconds; the process ends itself earlier, with its traceback."""
+"""Seconds; the process exits earlier by itself, with a traceback."""
 FAULTY = 2
 """Exit code when the sources contain a mistake, which that process has logged."""
 PATIENCE = 600.0
@@ -55,7 +55,7 @@ class Watch:
     def __init__(self, config: Path, known: Provisioned) -> None:
         self._path = config / MARKER
         self.known = known
-        # Nothing yet: it may have changed since `known` was read.
+        # None yet: it may have changed since `known` was read.
         self._seen: tuple[int, int] | None = None
 
     def changed(self) -> str | None:
@@ -95,10 +95,10 @@ def await_home(
     name
         Of the service that waits.
     environ
-        Variables that hold settings are removed from it: the home has those in force. So are
-        secrets, where they are withheld from this service.
+        Variables. Those that hold settings are removed, because the home has the settings in
+        force. So are secrets that are withheld from this service.
     stop
-        Returns whether to give up waiting.
+        Returns whether to stop waiting.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def await_home(
     Raises
     ------
     NotConfiguredError
-        If that takes too long; says what is missing.
+        If that takes too long; the error says what is missing.
     """
     if not environ.get("ACOUPI_PROGRAM"):
         drop_secrets(settings, name, environ)
@@ -176,7 +176,7 @@ class _Wait:
         return is_configured(self._settings) and not is_there(self._config / MARKER)
 
     def _missing(self) -> str | None:
-        """Return what is missing; None if nothing is."""
+        """Return what is missing, or None."""
         known = _readable(self._config)
         if known is not None and known.generation == 0 and known.fault:
             return f"{self._config} to be set up, but: {known.fault.text()}"
@@ -228,7 +228,7 @@ class _Wait:
 
 
 def _readable(config: Path) -> Provisioned | None:
-    """Return the stored state; None if there is none, or if setting the home up must renew it."""
+    """Return the stored state; None if there is none, or if it must be renewed by setup."""
     with suppress(ConfigurationError):
         return read_provisioned(config)
     return None

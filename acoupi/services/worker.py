@@ -2,12 +2,12 @@
 
 One process for each worker of the program. It takes its queues, its concurrency
 and its pool from the Stack, holds the lock on its name while it lives, writes
-its pulse from the loop that does the work, and ends itself when a task is
+its pulse from the loop that does the work, and exits when a task is
 overdue in a pool that cannot end tasks.
 
-Exit codes: 0 asked to stop; 1 failed; 2 the configuration is wrong; 70 ended
-itself because it was stuck; 74 because there was no microphone for a while; 75
-another process runs under the same name; 76 another configuration is in force.
+Exit codes: 0 asked to stop; 1 failed; 2 the configuration is wrong; 70 it was stuck; 74 there
+was no microphone for a while; 75 another process is running under the same name; 76 another
+configuration is in force.
 """
 
 import argparse
@@ -71,11 +71,11 @@ __all__ = ["STUCK", "main", "overdue_after"]
 logger = logging.getLogger(__name__)
 
 STUCK = 70
-"""Exit code of a worker that ended itself."""
+"""Exit code of a worker that was stuck."""
 CALL_EVERY = 5.0
-"""Seconds from one call to the next of what tasks do while they wait."""
+"""Seconds between two calls of what tasks do while they wait."""
 OVERDUE_MARGIN = 10.0
-"""Seconds that a pool which can end tasks has for it."""
+"""Seconds that a pool has to kill an overdue task."""
 
 
 def run(settings: Settings, name: str, home_watch: Watch | None = None) -> int:
@@ -150,7 +150,7 @@ def _heal(
     program: AcoupiProgram[Any],
     monitor: WorkerMonitor,
 ) -> None:
-    """Heal the stores now, and whenever one is found damaged, if that is for this worker to do."""
+    """Heal the stores now, and whenever one is found damaged, if this worker keeps them."""
     if (one := healer_of(stack)) is not None and one.name == name:
         healer = Healer(kept_by(program, settings))
         healer.start()
@@ -168,7 +168,7 @@ def _work(
         monitor.stopping()
 
     signals.worker_shutting_down.connect(on_stopping, weak=False)
-    # Celery warns root about pickled messages; ours are JSON.
+    # Celery warns root about pickled messages; acoupi uses JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     if service.role == "recorder":
         UpdateLock(update_lock_path()).clear()
@@ -200,9 +200,9 @@ def _work(
 
 
 def _call_while_waiting(program: AcoupiProgram[Any], stopped: threading.Event) -> None:
-    """Let functions that ask for it know, now and then, that time passes.
+    """Call registered functions now and then, as time passes.
 
-    They are told by how many seconds the call comes late: this process may have been frozen.
+    Their argument is the delay of the call in seconds: this process may have been frozen.
     """
     waiting = [
         function
@@ -241,7 +241,7 @@ def _keeping_time(
     monitor: WorkerMonitor,
     kept: Sequence[ProgramTask],
 ) -> Iterator[None]:
-    """Let a worker do what must be done whatever becomes of the broker; it needs threads for it."""
+    """Let a worker do what must not depend on the broker; it needs threads for this."""
     names = {task.name for task in kept} if service.pool == "threads" else set()
     entries = [one for one in _schedule(settings) if one.task in names]
     keeper = RecorderClock(entries, worker.order)
@@ -263,9 +263,9 @@ def _keeping_time(
 
 
 def _at_once(service: Service) -> int | None:
-    """Return how many tasks run at once where the program does not say; None: one a core.
+    """Return the concurrency if the program gives none; None: one task for each core.
 
-    Two threads at least: while one waits for a server, the other makes room on the disk.
+    At least two threads: while one waits for a server, the other can free disk space.
     """
     return max(2, os.cpu_count() or 1) if service.pool == "threads" else None
 
@@ -278,19 +278,19 @@ def overdue_after(service: Service, time_limit: float) -> float:
     service
         The worker.
     time_limit
-        Of the tasks of the program, seconds.
+        Time limit of the program's tasks, seconds.
     """
     if service.role == "recorder":
-        time_limit += service.stop_grace  # a recording takes its time before anything can hang
+        time_limit += service.stop_grace  # a recording takes its own time first
     if service.pool == "prefork":
-        time_limit += OVERDUE_MARGIN  # the pool ends the task; this is for when that fails
+        time_limit += OVERDUE_MARGIN  # the pool kills the task; this is in case it fails
     return time_limit
 
 
 def _end_at_once(pulse: PulseFile, reason: str) -> None:
-    """End this process without waiting for anything: what hangs would make that hang, too."""
-    logger.critical("This worker ends itself: %s.", reason)
-    pulse.pulse.state, pulse.pulse.message = "stopped", f"it ended itself: {reason}"
+    """Exit this process without waiting for anything, which might hang, too."""
+    logger.critical("This worker exits: %s.", reason)
+    pulse.pulse.state, pulse.pulse.message = "stopped", f"it exited: {reason}"
     pulse.write()
     faulthandler.dump_traceback(file=sys.stderr)
     logging.shutdown()
@@ -312,13 +312,13 @@ def check_service(settings: Settings, name: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until it is asked to stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.worker")
-    parser.add_argument("name", help="the worker, as the program calls it")
+    parser.add_argument("name", help="name of the worker in the program")
     parser.add_argument("--quiet", action="store_true", help="log to the file only")
     options = parser.parse_args(arguments)
     keep_others_out()
     try:
         check_name(options.name)
-        os.environ["ACOUPI_SERVICE"] = options.name  # identifies it to servers
+        os.environ["ACOUPI_SERVICE"] = options.name  # a name for messages to servers
         drop_invalid_variables(os.environ)
         settings = Settings()
         configure_logging(settings, options.name, quiet=options.quiet)

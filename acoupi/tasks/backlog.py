@@ -32,7 +32,7 @@ def generate_backlog_task(
     models
         Names of those that have no time.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     """
 
     def backlog_task() -> None:

@@ -47,7 +47,7 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
     message_store
         Receives the messages.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     output_cleaners
         Applied in order.
     processing_filters

@@ -76,7 +76,7 @@ def generate_heartbeat_task(
     serializer
         Makes the content; None: JSON.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     status
         Returns ``OK``, or what is wrong. None: OK as long as all metrics can be read.
     message_store

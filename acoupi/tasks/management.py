@@ -55,7 +55,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
         The first that names a place for a file wins. If none does, the file is
         deleted, or stays where it is if a model failed on it.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     file_filters
         One that accepts is enough; without filters every file is kept. A filter
         that fails counts as accepting: no fault may delete a recording.

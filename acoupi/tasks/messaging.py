@@ -69,7 +69,7 @@ def generate_send_messages_task(
     order
         Which messages are tried first.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     keep
         Messages that every messenger has delivered are removed from the store
         when they are older than this; None: never. Waiting messages and dead

@@ -40,7 +40,7 @@ def generate_recording_task(
         it does not answer, the deployment is the one that the home says is running, else
         the last known one, else a new one named after the current time (UTC).
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     recording_conditions
         All must hold; None or empty: always record.
     plan

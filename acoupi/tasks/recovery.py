@@ -57,7 +57,7 @@ def generate_recovery_task(  # noqa: PLR0917 - in the order of the others
         otherwise it may be among them, and where the model lags, new recordings
         go first. None: 0.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     required_models
         Models whose analyses must become final.
     tmp_path

@@ -98,7 +98,7 @@ def generate_space_task(
     reserve_for_stores
         Takes the space back that the stores have for themselves.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     budget_s
         Seconds that a pass may take.
     sizes

@@ -25,7 +25,7 @@ def generate_summariser_task(
     message_store
         Receives the messages.
     logger
-        Gets the reports of the task.
+        Receives the log lines of the task.
     """
 
     def summary_task() -> None:

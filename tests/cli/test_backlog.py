@@ -47,7 +47,7 @@ def test_the_settings_reach_the_store_and_a_task_follows_them(run: Run, home: Pa
 @pytest.mark.parametrize(
     ("program", "policy", "why"),
     [
-        ("demo", "nightly", "it records day and night, as far as is known"),
+        ("demo", "nightly", "it seems to record day and night"),
         ("connected", "thin", "it runs no model on its recordings"),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_policy_that_cannot_hold_is_refused_by_name(
 
     assert result.exit_code == 2
     said = lines_of(result)
-    assert said[0] == f"Error: this program cannot have sensor.backlog.policy {policy}."
+    assert said[0] == f"Error: this program cannot use sensor.backlog.policy {policy}."
     assert why in said[1]
     assert {path: path.read_bytes() for path in (home / "config").glob("*.json")} == before
 

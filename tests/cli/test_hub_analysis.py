@@ -86,7 +86,7 @@ def test_sound_that_would_not_be_analysed_is_refused_at_setup(
     assert result.exit_code == 2
     assert {path: path.read_bytes() for path in (sensor / "config").glob("*.json")} == before
     said = lines_of(result)
-    assert said[0] == f"Error: this program cannot have sensor.analysis.where {where}."
+    assert said[0] == f"Error: this program cannot use sensor.analysis.where {where}."
     assert why in said[1]
 
 

@@ -224,7 +224,7 @@ def test_a_command_makes_messages_again_too(
 
     [healing] = heal_stores(settings)
 
-    assert healing.rows["messages made again, under the ids that they had"] == 1
+    assert healing.rows["messages made again, with their earlier ids"] == 1
     assert len(messages.get_unsent_messages()) == 1
 
 
