@@ -55,7 +55,7 @@ def disk(
     token_file: TokenFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how much room there is, for how many hours, what goes next and why, and what went.
+    """Show free space, how long it lasts, what is deleted next and why, and what was deleted.
 
     For a hub: the sensors by their last heartbeats, those with the least room first.
     """

@@ -59,7 +59,7 @@ COMMANDS = {
     ),
     "disk": Entry(
         "disk:app",
-        "Show free space, for how many hours it lasts, what is deleted next and why, and what was.",
+        "Show free space, how long it lasts, what is deleted next and why, and what was deleted.",
     ),
     "alarms": Entry("alarms:app", "Show the faults that the sensor has found in itself."),
     "stores": Entry(

@@ -1,7 +1,7 @@
-"""Configurations: read from anywhere, validated once, written whole.
+"""Configurations: read from several sources, validated once, written as a whole.
 
-`parse_config_from_args` puts options, variables, a file, earlier answers and answers to
-questions together; `load_config` and `write_config` keep them; `get_config_field` and
+`parse_config_from_args` combines options, variables, a file, earlier answers and answers to
+questions; `load_config` and `write_config` read and write files; `get_config_field` and
 `set_config_field` work on one value.
 """
 

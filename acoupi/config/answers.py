@@ -1,4 +1,4 @@
-"""What was answered so far, from wherever: one nested dict, and where each value came from."""
+"""The values given so far, from all sources: one nested dict, with the origin of each value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ class Answers:
     Parameters
     ----------
     tree
-        The schema they are for.
+        Their schema.
     data
-        The values; later ones are put over them.
+        The values; later ones override them.
     """
 
     def __init__(self, tree: ConfigTree, data: dict[str, Any] | None = None) -> None:
@@ -27,13 +27,13 @@ class Answers:
         self.data: dict[str, Any] = data or {}
         self.origins: dict[Place, Origin] = {}
         self.given: set[Place] = set()
-        """Places that this setup was given a value for, so that nobody need be asked."""
+        """Places that have a value in this setup, and need no question."""
         self.problems: list[Problem] = []
 
     # ---- writing
 
     def merge(self, document: Mapping[str, Any], origin: Origin, *, given: bool = True) -> None:
-        """Put a whole document over what is there, section by section."""
+        """Override values with a whole document, section by section."""
         self._merge(self.tree, self.data, document, origin, given=given)
 
     def _merge(
@@ -73,7 +73,7 @@ class Answers:
         return value
 
     def refuse(self, names: Sequence[Key], origin: Origin) -> None:
-        """Note that a name leads nowhere."""
+        """Note a name that does not exist."""
         self.origins[tuple(names)] = origin
         self.problems.append(unknown(self.tree, [str(name) for name in names]))
 
@@ -85,7 +85,7 @@ class Answers:
             self.given.add(place)
 
     def put(self, node: ConfigTree, value: Any, origin: Origin) -> None:
-        """Put one value at one place, making the sections and lists on the way."""
+        """Set one value, making the sections and lists above it."""
         value = self._checked(node, value, origin, given=True)
         if not node.place:
             self.data = value if isinstance(value, dict) else {}
@@ -154,7 +154,7 @@ def _set(into: Any, key: Key, value: Any) -> Any:
 
 
 def below(node: ConfigTree, value: Any) -> Iterator[tuple[ConfigTree | None, Any]]:
-    """Give what a dict or list holds, each with its place; None: it has none."""
+    """Yield the items of a dict or list with their places; None if an item has none."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
@@ -181,7 +181,7 @@ def _secrets(node: ConfigTree, value: Any) -> Iterator[str]:
 
 
 def _container_for(node: ConfigTree, held: Any, over: Mapping[Key, Any]) -> Any:
-    """Return what is at a place, as something that can be written into."""
+    """Return the value at a place, in a form that can be written into."""
     if node.is_section:
         return _section_for(node, held, over)
     if node.is_list or node.slots:
@@ -191,7 +191,7 @@ def _container_for(node: ConfigTree, held: Any, over: Mapping[Key, Any]) -> Any:
 
 
 def _section_for(node: ConfigTree, held: Any, over: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the section that something will be put over: not one of another kind."""
+    """Return the section that will be overridden, unless it is of another kind."""
     found = dict(held) if isinstance(held, dict) else _explicit(node, node.default)
     if node.tag is None or over.get(node.tag) in (None, found.get(node.tag)):
         return found
@@ -199,7 +199,7 @@ def _section_for(node: ConfigTree, held: Any, over: Mapping[Any, Any]) -> dict[s
 
 
 def _explicit(node: ConfigTree, value: Any) -> dict[str, Any]:
-    """Return what the default of a section says beyond the defaults of its own fields."""
+    """Return the values in a section's default that differ from its fields' defaults."""
     if not isinstance(value, BaseModel):
         return {}
     return {
@@ -212,7 +212,7 @@ def _explicit(node: ConfigTree, value: Any) -> dict[str, Any]:
 
 
 def as_input(value: Any) -> Any:
-    """Return a model as the nested dicts and lists that validate to it again."""
+    """Return a model as nested dicts and lists that validate to the same model."""
     if isinstance(value, BaseModel):
         return {name: as_input(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How much a configuration may hold: whoever writes one cannot keep a sensor from starting."""
+"""Limits on the size of a configuration, so that none can prevent a sensor from starting."""
 
 import re
 from typing import Any
@@ -17,13 +17,13 @@ __all__ = [
 MOST_BYTES = 1_000_000
 """Of a file."""
 MOST_YAML = 262_144
-"""Characters of one in YAML, which takes long to read."""
+"""Most characters of a YAML file, which is slow to read."""
 MOST_NODES = 100_000
-"""Values, once what is repeated by an alias is written out."""
+"""Most values, with aliases expanded."""
 MOST_DEPTH = 50
-"""Sections within sections."""
+"""Deepest nesting of sections."""
 MOST_DIGITS = 40
-"""Of a whole number."""
+"""Most digits of a whole number."""
 
 _LONG_KEY = re.compile(rf"(?<![^\s.=])(?:[^\s.=]++[ \t]*+\.[ \t]*+){{{MOST_DEPTH},}}")
 

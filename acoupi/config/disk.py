@@ -1,4 +1,4 @@
-"""The section ``disk`` of ``config/sensor.json``: what is given up when a disk fills."""
+"""The section ``disk`` of ``config/sensor.json``: what is deleted when a disk fills."""
 
 import datetime
 from collections.abc import Mapping
@@ -41,10 +41,13 @@ class Quotas(BaseModel):
     """Percent of the disk that files of a class may take; none: no limit."""
 
     unremarkable: float | None = Field(
-        default=None, ge=0, le=100, description="In which nothing was found."
+        default=None, ge=0, le=100, description="Recordings in which nothing was found."
     )
     beyond_best: float | None = Field(
-        default=None, ge=0, le=100, description="Of which the night has enough better ones."
+        default=None,
+        ge=0,
+        le=100,
+        description="Recordings beyond the best and newest of their night.",
     )
     review: float | None = Field(default=None, ge=0, le=100, description="The sample for review.")
 
@@ -53,37 +56,35 @@ class Quotas(BaseModel):
         """Refuse more than a whole disk."""
         total = sum(filter(None, self.model_dump().values()))
         if total > 100:
-            raise ValueError(
-                f"the quotas of the classes are {total:g} % together, and may be 100 %"
-            )
+            raise ValueError(f"the quotas of the classes add up to {total:g} %, more than 100 %")
         return self
 
 
 class Disk(BaseModel):
-    """What is given up when a disk fills, and in which order."""
+    """What is deleted when a disk fills, and in which order."""
 
     enabled: bool = Field(
-        default=False, description="Whether sound is given up so that the disk is never full."
+        default=False, description="Whether recordings are deleted so that the disk never fills up."
     )
     reserve_megabytes: float | None = Field(
         default=None,
         ge=16,
-        description="Megabytes that stay free on each disk; none: an hour of recording by the "
-        "schedule, or 500 if that is more.",
+        description="Megabytes that stay free on each disk; none: enough for an hour of recording "
+        "by the schedule, or 500 if that is more.",
     )
     high_percent: float = Field(
         default=85,
         gt=0,
         lt=100,
-        description="Percent of a disk in use from which on files are given up...",
+        description="Percent of a disk in use above which files are deleted...",
     )
     low_percent: float = Field(
-        default=80, gt=0, lt=100, description="...until no more than this is in use."
+        default=80, gt=0, lt=100, description="...until no more than this percentage is in use."
     )
     order: Annotated[list[Orderable], AfterValidator(_different)] = Field(
         default=["refused", "unremarkable", "beyond_best", "review"],
         min_length=1,
-        description="What goes first. A class that is not named never goes.",
+        description="Classes of files in the order of deletion; others are never deleted.",
     )
     best_per_night: int = Field(
         default=10,
@@ -92,13 +93,13 @@ class Disk(BaseModel):
         description="Files with the highest scores to keep of each species and night...",
     )
     newest_per_night: int = Field(
-        default=5, ge=0, le=MOST_PER_NIGHT, description="...and the newest ones."
+        default=5, ge=0, le=MOST_PER_NIGHT, description="...and the newest files to keep of each."
     )
     on_full: OnFull = Field(
         default="stop",
-        description="When nothing more may go: stop recording until there is room; discard_new, "
-        "which records whenever one recording fits; or detections_only, which records and "
-        "analyses but keeps no more sound.",
+        description="When nothing more may be deleted: stop recording until there is room; "
+        "discard_new, which records whenever one recording fits; or detections_only, which records "
+        "and analyses but keeps no more sound.",
     )
     quotas: Quotas = Field(default_factory=Quotas, description="Percent of the disk by class.")
     folders: Annotated[dict[str, float], AfterValidator(_shares)] = Field(
@@ -108,7 +109,7 @@ class Disk(BaseModel):
     )
     mounts: list[Annotated[Path, AfterValidator(_absolute)]] = Field(
         default_factory=list,
-        description="Where other disks are mounted. While one is not, nothing is written there.",
+        description="Mount points of other disks. While one is missing, nothing is written there.",
         examples=[["/media/usb"]],
     )
 
@@ -126,16 +127,16 @@ class Disk(BaseModel):
 def policy_of(
     disk: Disk, config: Mapping[str, Any], home: Path, zone: datetime.tzinfo
 ) -> SpacePolicy:
-    """Return the policy of a sensor.
+    """Return the disk policy of a sensor.
 
     Parameters
     ----------
     config
-        Of its program, as in its file.
+        Configuration of its program, as in its file.
     home
         ACOUPI_HOME.
     zone
-        Of the nights.
+        Time zone of the nights.
     """
     paths = config.get("paths") or {}
     rate, recording_bytes = schedule_rate(config)

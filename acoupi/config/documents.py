@@ -57,18 +57,18 @@ S = TypeVar("S", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Document:
-    """A configuration file as it came, wherever it is from.
+    """The text of a configuration file, from any source.
 
     Parameters
     ----------
     text
-        What it holds.
+        Its contents.
     suffix
-        Says what it is: .json, .yaml, .yml or .toml.
+        Its format: .json, .yaml, .yml or .toml.
     origin
-        What errors call it.
+        Its name in errors.
     folder
-        Where ``secrets.env`` is beside it; None: nowhere.
+        The folder of its ``secrets.env``; None: it has none.
     """
 
     text: str
@@ -85,7 +85,7 @@ class Document:
         Raises
         ------
         ConfigurationError
-            If its name says no kind of file, or it cannot be read.
+            If its name has an unknown extension, or it cannot be read.
         """
         suffix = path.suffix.lower()
         if str(path).startswith(("http:/", "https:/")):
@@ -93,8 +93,8 @@ class Document:
             raise ConfigurationError(
                 f'cannot read the configuration file "{address}".',
                 f"curl -fLo {path.name} {address}   (then --config {path.name})",
-                why="it is an address; containers that set themselves up fetch one "
-                "(ACOUPI_CONFIG_URL), and this command reads files only.",
+                why="it is a URL; only containers that set themselves up fetch one "
+                "(ACOUPI_CONFIG_URL). This command only reads files.",
             )
         if suffix not in _READERS:
             raise ConfigurationError(
@@ -118,12 +118,12 @@ class Document:
     def parsed(self) -> dict[str, Any]:
         """Return the settings in it, by name; secrets are references.
 
-        YAML is read as version 1.2 means it: ``22:30`` is text and ``no`` is not false.
+        YAML is read as version 1.2: ``22:30`` is text and ``no`` is not false.
 
         Raises
         ------
         ConfigurationError
-            If it is broken: with the line.
+            If it is not valid, with the line.
         """
         try:
             require_size(len(self.text))
@@ -159,7 +159,7 @@ class Document:
         return replace(self, _without=name)
 
     def with_secrets(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return the settings in it, secrets from the environment or from beside it."""
+        """Return the settings in it, with secrets from the environment or the file beside it."""
         data = self.parsed()
         if not referenced_secrets(data):
             return data
@@ -171,7 +171,7 @@ class Document:
 def _require_file(path: Path) -> None:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is no ordinary file")
+        raise ValueError("it is not a regular file")
     require_size(found.st_size)
 
 
@@ -192,13 +192,13 @@ def _emptied(document: Document) -> ConfigurationError:
     name = shlex.quote(document.origin)
     return ConfigurationError(
         f'the configuration file "{document.origin}" {held}.',
-        f"put a copy of it back, or begin again: mv {name} {name}.damaged && acoupi setup",
-        why="a power cut or a worn-out card can leave it so; what it said is not known here.",
+        f"restore a copy of it, or start afresh: mv {name} {name}.damaged && acoupi setup",
+        why="a power cut or a worn-out card can cause this; its contents are lost.",
     )
 
 
 def _line_of(error: Exception) -> tuple[int, str]:
-    """Return where a file is broken, and the parser's own text."""
+    """Return the line of an error in a file, and the parser's message."""
     if hasattr(error, "lineno"):
         return error.lineno, getattr(error, "msg", str(error))
     if isinstance(error, RecursionError):
@@ -219,7 +219,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f'"{key}" is there twice')
+            raise ValueError(f'"{key}" occurs twice')
         found[key] = value
     return found
 
@@ -247,16 +247,16 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def load_answers(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what a configuration file holds, with its secrets, whatever its schema.
+    """Return the contents of a configuration file, with its secrets, without a schema.
 
-    This is what an earlier setup leaves for the next one. A secret without a value is a
+    An earlier setup leaves these for the next one. A secret without a value is a
     `MissingSecret`, which validation refuses: ``secrets.env`` may be damaged. Nothing if
     there is no such file.
 
     Raises
     ------
     ConfigurationError
-        If it is broken.
+        If it is not valid.
     """
     if not is_there(path):
         return {}
@@ -270,8 +270,8 @@ def load_config(path: Path, schema: type[S]) -> S:
     Raises
     ------
     ConfigurationError
-        If it cannot be read, is broken, or is none for this schema: with the setting
-        that is wrong. Also if it refers to a secret that is not there.
+        If it cannot be read, is not valid, or does not fit this schema, with the setting that is
+        wrong; or if it refers to a missing secret.
     """
     return load_document(Document.read(Path(path)), schema)
 
@@ -288,7 +288,7 @@ def load_document(
     Parameters
     ----------
     names
-        How its settings are called.
+        The names of its settings in errors.
     only
         Leave out all other sections.
     """
@@ -301,7 +301,7 @@ def load_document(
 
 
 def is_valid_without_secrets(config: BaseModel) -> bool:
-    """Return whether a configuration can be loaded where its secrets are withheld."""
+    """Return whether a configuration can be loaded without its secrets."""
     secrets: dict[str, str] = {}
     data = dumped(config, SecretSplitter(secrets))
     if not secrets:
@@ -330,7 +330,7 @@ def config_files(
 ) -> dict[Path, RenderedFile]:
     """Return the files that hold a configuration: its secrets if it has any, then itself.
 
-    Nothing is written. What is already in ``secrets.env`` beside it stays, except secrets
+    Nothing is written. Existing lines of ``secrets.env`` beside it stay, except secrets
     that only this configuration had.
 
     Parameters
@@ -338,11 +338,11 @@ def config_files(
     others
         Files that will be written with it; ``secrets.env`` may be among them.
     names
-        What its secrets are called after.
+        Prefix of the names of its secrets.
     usual
-        Leave out what is as in this one.
+        Leave out values that are the same in this one.
     leave_out
-        Names of settings that nobody answered: a later setup finds no answer to keep.
+        Names of settings without an answer: a later setup asks for them again.
 
     Raises
     ------
@@ -374,15 +374,15 @@ def _old_references(path: Path) -> set[str]:
 def write_config(config: BaseModel | None, path: Path) -> None:
     """Write a configuration as JSON, its secrets into ``secrets.env`` beside it.
 
-    Both are replaced as a whole, and only when all is on the disk: a full disk or a
-    power cut leaves the old ones. None writes an empty configuration.
+    Both are replaced together, and only when all is on the disk: a full disk or a power
+    cut leaves the old ones. None writes an empty configuration.
 
     Raises
     ------
     ConfigurationError
         If the configuration has a value that no file can hold.
     AcoupiError
-        If the disk refuses.
+        After a disk error.
     """
     write_files(config_files(config, Path(path)))
 

@@ -1,4 +1,4 @@
-"""Configurations as JSON: to look at, with secrets masked, and to keep."""
+"""Configurations as JSON: for display, with secrets masked, and for storage."""
 
 import json
 from collections.abc import Callable
@@ -27,14 +27,14 @@ class SecretSplitter:
         self.names = names
 
     def __call__(self, place: Place, value: str) -> Any:
-        """Keep one secret, and return what stands in its place."""
+        """Keep one secret, and return its reference."""
         name = secret_name(place, self.names)
         self.secrets[name] = value
         return {REFERENCE: name}
 
 
 def mask(place: Place, value: str) -> str:
-    """Return stars, whatever the secret."""
+    """Return asterisks for any secret."""
     del place, value
     return MASK
 
@@ -65,7 +65,7 @@ def dumped(value: Any, hide: Hide) -> Any:
 
 
 def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
-    """Go through a value and its dump side by side."""
+    """Walk through a value and its dump in parallel."""
     if isinstance(value, SecretStr | SecretBytes):
         return hide(node.place, _revealed(value))
     if isinstance(value, BaseModel) and isinstance(plain, dict):
@@ -97,7 +97,7 @@ def _revealed(secret: SecretStr | SecretBytes) -> str:
 
 
 def differing(node: ConfigTree, data: dict[str, Any], usual: Any) -> dict[str, Any]:
-    """Return what of the dump of a section is not as in another one, section by section."""
+    """Return the parts of a section's dump that differ from another, section by section."""
     if not isinstance(usual, dict) or (node.tag and data.get(node.tag) != usual.get(node.tag)):
         return data
     found = {}
@@ -111,7 +111,7 @@ def differing(node: ConfigTree, data: dict[str, Any], usual: Any) -> dict[str, A
 
 
 def dump_config(config: Any, indent: int = 2) -> str:
-    r"""Return a configuration, or any part of one, as JSON to look at: secrets are masked.
+    r"""Return a configuration, or any part of one, as JSON for display: secrets are masked.
 
     Examples
     --------

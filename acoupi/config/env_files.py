@@ -24,7 +24,7 @@ _DEFAULT = re.compile(r"\s*#([A-Za-z_][A-Za-z0-9_]*)=")
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Return the variables that a text holds; lines that are broken are left out.
+    """Return the variables that a text holds; invalid lines are skipped.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def parse_env(text: str) -> dict[str, str]:
 
 
 def written_env(text: str) -> dict[str, str]:
-    """Return the variables that a text holds, each as it is written: quoted, not interpolated."""
+    """Return the variables in a text as they are written: quoted, not interpolated."""
     return {
         one.key: one.original.string.partition("=")[2].strip()
         for one in parse_stream(io.StringIO(text))
@@ -63,13 +63,13 @@ def read_env(path: Path) -> dict[str, str]:
     Raises
     ------
     ConfigurationError, DeviceError
-        If it is no text; if the disk refuses.
+        If it is not text; after a disk error.
     """
     return parse_env(read_text(path))
 
 
 def read_text(path: Path) -> str:
-    """Return what a file holds; nothing if it is not there. Raises as `read_env`."""
+    """Return the text of a file; empty if it does not exist. Raises as `read_env`."""
     try:
         return read_whole(path)
     except FileNotFoundError:
@@ -104,12 +104,12 @@ def updated_env(
     remove: Collection[str] = (),
     over_defaults: bool = False,
 ) -> str:
-    """Return a text with some variables set and others taken out; all else stays as it is.
+    """Return a text with some variables set and others removed; the rest is unchanged.
 
     Parameters
     ----------
     over_defaults
-        Let a variable take the place of a comment ``#NAME=...``, too.
+        Also replace a comment ``#NAME=...`` by the variable.
     """
     pieces: list[str] = []
     left = dict(variables)

@@ -1,4 +1,4 @@
-"""What a setting means: the description of its field, or the docstring below the field.
+"""The meaning of a setting: the description of its field, or the docstring below the field.
 
 pydantic can read docstrings itself (``use_attribute_docstrings``), but does so when a
 class is made, so that every service would parse sources for texts that only people read.
@@ -41,7 +41,7 @@ def _docstrings(owner: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(owner))
         body = ast.parse(source).body[0]
-    except (OSError, TypeError, SyntaxError):  # typed at a prompt, or made by code
+    except (OSError, TypeError, SyntaxError):  # defined interactively, or by code
         return {}
     if not isinstance(body, ast.ClassDef):
         return {}

@@ -25,11 +25,11 @@ def _tree(schema: type[BaseModel], names: Names) -> ConfigTree:
 
 
 class _NoFieldError(ParameterError, AttributeError):
-    """There is no such field; also what published programs catch."""
+    """There is no such field; published programs catch it as AttributeError."""
 
 
 class _NoItemError(ParameterError, IndexError):
-    """There is no such item; also what published programs catch."""
+    """There is no such item; published programs catch it as IndexError."""
 
 
 def get_config_field(config: BaseModel, field: str, *, names: Names = PROGRAM) -> Any:
@@ -63,7 +63,7 @@ def get_config_field(config: BaseModel, field: str, *, names: Names = PROGRAM) -
 def dump_config_field(
     config: BaseModel, field: str, indent: int = 2, *, names: Names = PROGRAM
 ) -> str:
-    """Return the value at a dotted path as JSON to look at: secrets are masked.
+    """Return the value at a dotted path as JSON for display: secrets are masked.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def dump_config_field(
 
 
 def _step(tree: ConfigTree, node: ConfigTree, value: Any, name: str) -> tuple[Any, ConfigTree]:
-    """Return what is at a name below a value, and its place."""
+    """Return the member of a value by its name, and its place."""
     if isinstance(value, BaseModel):
         here = replace(node, annotation=type(value))
         found = here.child(name)
@@ -127,16 +127,16 @@ def set_config_field(  # noqa: PLR0917 - published
     *,
     names: Names = PROGRAM,
 ) -> S:
-    """Return a copy of a configuration with one field set, the whole of it validated.
+    """Return a validated copy of a configuration with one field set.
 
     Optional sections on the way are made. An empty `field` replaces everything.
 
     Parameters
     ----------
     value
-        Text as an option would have it, or any value.
+        Text as in an option, or any value.
     is_json
-        Take `value` as JSON.
+        Parse `value` as JSON.
     strict, from_attributes
         As in pydantic: convert nothing; read attributes of objects.
 

@@ -1,4 +1,4 @@
-"""Which settings a hub may give to a sensor; the operator's tool asks, and the sensor again."""
+"""The settings that a hub may give to a sensor; checked by the operator's tool and the sensor."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,23 +13,23 @@ from acoupi.errors import ParameterError
 __all__ = ["given_settings", "is_about_hub", "require_givable"]
 
 HUB = f"{SENSOR.section}.hub"
-"""How a sensor reaches its hub: without it, nothing could be taken back."""
+"""Settings by which a sensor reaches its hub: without them, no change could be undone."""
 
 
 def is_about_hub(name: str) -> bool:
-    """Return whether a setting says how a sensor reaches its hub."""
+    """Return whether a sensor needs a setting to reach its hub."""
     return name == HUB or name.startswith(f"{HUB}.")
 
 
 def require_givable(names: Iterable[str], schema: type[BaseModel], whose: str) -> list[ConfigTree]:
-    """Return the places of settings that a hub may give.
+    """Return the places of settings, if a hub may give them.
 
     Parameters
     ----------
     names
-        With dots.
+        Names with dots.
     schema
-        Of the program.
+        Schema of the program.
     whose
         The sensor, for errors.
 
@@ -50,7 +50,7 @@ def given_settings(
     Parameters
     ----------
     settings
-        As a configuration file has them.
+        Settings as in a configuration file.
     """
     nodes = _nodes(schema)
     found = dict(_leaves(settings, nodes))

@@ -1,4 +1,4 @@
-"""The section ``hub`` of ``config/sensor.json``: what the sensor reports to."""
+"""The section ``hub`` of ``config/sensor.json``: the hub that the sensor reports to."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -17,7 +17,7 @@ def _address(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be a web address, such as https://hub.example.org")
     if parts.username or parts.password:
-        raise ValueError("must hold no user or password: the token says who this sensor is")
+        raise ValueError("must hold no user or password: the token identifies this sensor")
     return text.rstrip("/")
 
 
@@ -31,42 +31,42 @@ class Hub(BaseModel):
     url: Annotated[str, AfterValidator(_address)] | None = Field(
         default=None,
         examples=["https://hub.example.org"],
-        description="Address of the hub; none: the sensor reports to nobody.",
+        description="Address of the hub; none: the sensor reports to no hub.",
     )
     token: SecretStr | None = Field(
-        default=None, description="What `acoupi hub add-sensor NAME` prints at the hub."
+        default=None, description="The token that `acoupi hub add-sensor NAME` prints at the hub."
     )
     name: str | None = Field(
         default=None,
         examples=["oak-1"],
-        description="What the hub calls this sensor; needed only where it follows the hub.",
+        description="Name of this sensor at the hub; only needed if it follows the hub's settings.",
     )
     key: str | None = Field(
         default=None,
         description="The operator's public key, which `acoupi fleet keys` prints. With it, `acoupi "
-        "fleet follow` puts the settings and images in force that the hub gives; none: it follows "
+        "fleet follow` applies the settings and images that the hub gives; none: it follows "
         "nothing.",
     )
     ca_certificate: Annotated[str, AfterValidator(_authority)] | None = Field(
         default=None,
         examples=["config/hub-ca.pem"],
-        description="PEM file of the authority that signed the certificate of the hub, where it "
-        "has one of its own making, or the certificate itself, -----BEGIN CERTIFICATE-----…; "
-        "a relative path is one below ACOUPI_HOME, and in containers it must be in `config` "
-        "there; none: the authorities that this system trusts.",
+        description="PEM file of the authority that signed the hub's certificate, if it is a "
+        "private one, or the certificate itself, -----BEGIN CERTIFICATE-----…; a relative path is "
+        "below ACOUPI_HOME, in containers in its folder `config`; none: the authorities that "
+        "this system trusts.",
     )
     audio: HubAudio = Field(
         default="none",
-        description="Sound that the hub gets: none; of kept files, and clips, with detections; of "
-        "the sample for review; or all. What it has not got goes from a disk last.",
+        description="Sound to send to the hub: none; clips and kept files with detections; the "
+        "sample for review; or all. Files that the hub lacks are deleted last when a disk fills.",
     )
     interval_seconds: float = Field(
-        default=60, ge=5, le=86_400, description="Seconds from one report to the next."
+        default=60, ge=5, le=86_400, description="Seconds between two reports."
     )
 
     @property
     def sends(self) -> HubAudio:
-        """Of which recordings the hub gets the sound; none where there is no hub."""
+        """The recordings whose sound the hub gets; none if there is no hub."""
         return "none" if self.url is None else self.audio
 
     def authority(self, home: Path) -> Path | str | None:
@@ -82,7 +82,7 @@ class Hub(BaseModel):
         if self.url is not None and self.token is None:
             raise ValueError("a hub needs a token: acoupi hub add-sensor NAME prints one")
         if self.key is not None and (self.url is None or self.name is None):
-            raise ValueError("key needs url, and name: what the hub calls this sensor")
+            raise ValueError("key needs url, and name (the sensor's name at the hub)")
         if self.ca_certificate and self.url and self.url.startswith("http:"):
-            raise ValueError("ca_certificate needs a hub whose address begins with https:")
+            raise ValueError("ca_certificate needs a hub whose address starts with https:")
         return self

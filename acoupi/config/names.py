@@ -1,4 +1,4 @@
-"""What the settings of a configuration are called outside it, and what was meant by a name."""
+"""The names of settings for people, and finding the setting that a name means."""
 
 import difflib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = [
 
 Key = str | int
 Place = tuple[Key, ...]
-"""The way from the top of a configuration to one of its values."""
+"""The path from the top of a configuration to one of its values."""
 
 
 Style = Literal["option", "variable", "plain"]
@@ -28,17 +28,17 @@ Style = Literal["option", "variable", "plain"]
 
 @dataclass(frozen=True)
 class Names:
-    """How the settings of one configuration are written by people.
+    """How people write the settings of one configuration.
 
     Parameters
     ----------
     variables
-        What its environment variables begin with.
+        Prefix of its environment variables.
     section
-        What stands before its dotted names, as in ``celery.task_time_limit``.
+        Prefix of its dotted names, as in ``celery.task_time_limit``.
     style
-        What a setting is called whose value came from nowhere: by its option, by its variable,
-        or by its plain name, as ``config set`` takes it.
+        How to name a setting that has no value from any source: by its option, by its variable,
+        or by its plain name, as in ``config set``.
 
     Examples
     --------
@@ -89,14 +89,14 @@ SENSOR = Names("ACOUPI_SENSOR__", "sensor")
 
 @dataclass(frozen=True)
 class Wording:
-    """How the errors of a setup name what its caller writes: options, or variables.
+    """How the errors of a setup name settings: by options, or by variables.
 
     Parameters
     ----------
     style
-        Of the names of settings.
+        Style of the names of settings.
     program, broker
-        What chooses a program and a broker; ``{}`` stands for it.
+        How to choose a program and a broker; ``{}`` stands for the choice.
     """
 
     style: Style
@@ -115,7 +115,7 @@ def quoted(text: str) -> str:
 
 
 def nearest(text: str, valid: Sequence[str]) -> str | None:
-    """Return the one of some words that was probably meant, or None.
+    """Return the word that was probably meant, or None.
 
     Examples
     --------

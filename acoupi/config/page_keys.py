@@ -1,9 +1,9 @@
-"""What opens the page: a token that the command line prints, or a password.
+"""Logging in to the web page: by a token that the command line prints, or a password.
 
-Of either, a key is made: of the token by one digest, of the password by scrypt. The file holds a
-digest of each key, so whoever reads it has neither. A browser that is logged in has the key in
-its cookie, and it goes to the door with everything that changes the sensor: the process of the
-page keeps none, and without one it changes nothing.
+A key is derived from either: from the token by one digest, from the password by scrypt. The file
+holds only a digest of each key. A logged-in browser has the key in its cookie, and it is sent to
+the door with every request that changes the sensor: the process of the page stores no key, and
+without one it changes nothing.
 """
 
 import base64
@@ -22,10 +22,10 @@ from acoupi.writing import RenderedFile
 __all__ = ["LEAST_LENGTH", "Keys", "read_keys", "write_keys"]
 
 LEAST_LENGTH = 10
-"""Characters of a password."""
+"""Shortest and longest password, characters."""
 MOST_LENGTH = 200
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
-"""Of scrypt: 16 MiB, and a twentieth of a second on a laptop."""
+"""Cost of scrypt: 16 MiB, and a twentieth of a second on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Keys:
     Parameters
     ----------
     mark
-        Part of each session: with another one, all of them end.
+        Part of each session: changing it ends all sessions.
     token
-        Of the key of the token; "" where a password has taken its place.
+        Digest of the token's key; "" once a password has replaced it.
     salt, password
-        Of the password, and of its key; "" where none was chosen yet.
+        Salt of the password, and digest of its key; "" if none has been chosen.
     """
 
     mark: str
@@ -49,13 +49,13 @@ class Keys:
 
     @classmethod
     def with_token(cls, before: "Keys | None" = None) -> tuple[Self, str]:
-        """Return keys with a new token, and that token; a password stays, and sessions end."""
+        """Return keys with a new token, and that token; a password is kept, and sessions end."""
         token = secrets.token_urlsafe(18)
         kept = asdict(before) if before else {}
         return cls(**{**kept, "mark": _mark(), "token": _digest(_token_key(token))}), token
 
     def with_password(self, text: str) -> tuple[Self, str]:
-        """Return keys with another password in place of the token, and its key; sessions end.
+        """Return keys with a new password in place of the token, and its key; sessions end.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Keys:
         return fresh, key
 
     def key_of(self, text: str) -> str | None:
-        """Return the key that the password, or the token, makes; None if it is neither."""
+        """Return the key of this password or token; None if it is neither."""
         if len(text) > MOST_LENGTH:
             return None
         key = _token_key(text)
@@ -114,7 +114,7 @@ def _password_key(text: str, salt: str) -> str:
 
 
 def read_keys(path: Path) -> Keys | None:
-    """Return the keys in a file; None if there are none, or it holds something else."""
+    """Return the keys in a file; None if there are none, or the file holds something else."""
     try:
         found = json.loads(read_whole(path))
         keys = Keys(**{str(name): str(one) for name, one in found.items()})
@@ -129,7 +129,7 @@ def write_keys(path: Path, keys: Keys, act: str = "acoupi web token") -> None:
     Raises
     ------
     DeviceError
-        If the disk refuses.
+        After a disk error.
     """
     with changing(path.parent, act):
         commit_files(path.parent, {path: keys.to_file()})

@@ -36,10 +36,10 @@ def parse_config_from_args(
     names: Names = PROGRAM,
     suggestions: Mapping[str, Any] | None = None,
 ) -> A:
-    """Return the configuration that options, variables, a file and answers make together.
+    """Return the configuration from options, variables, a file and answers combined.
 
-    Strongest first: answers to questions, options, variables, the file, what an earlier
-    setup left, suggestions, defaults. All is put together and validated once, by pydantic.
+    Strongest first: answers to questions, options, variables, the file, the values of an earlier
+    setup, suggestions, defaults. They are combined and validated once, by pydantic.
 
     Parameters
     ----------
@@ -47,26 +47,26 @@ def parse_config_from_args(
         Options: ``--a.b value``, ``--a.b=value``, ``--flag``, ``--no-flag``, lists as
         repeated options or JSON, ``--dict.key value``, ``null``.
     prompt
-        Ask for what was not given. Without `ask` nobody can be asked.
+        Ask for values that were not given; needs `ask`.
     file
         A JSON, YAML or TOML file.
     environ
-        Where ``ACOUPI_CONFIG__A__B=value`` is looked for; None: the environment.
+        Where ``ACOUPI_CONFIG__A__B=value`` is looked up; None: the environment.
     previous
-        What an earlier setup left; settings that the schema does not have are dropped.
+        Values of an earlier setup; settings that are not in the schema are dropped.
     ask
-        Answers a `Question`.
+        Asks the person a `Question`.
     names
-        How the options and variables of this configuration are called.
+        The names of options and variables of this configuration.
     suggestions
-        What to take in place of the default of a setting that asks for it
+        Values that replace the default of settings that ask for it
         (``json_schema_extra={"suggested": "timezone"}``), by what it asks for.
 
     Raises
     ------
     ParameterError
-        If a setting is unknown, missing or cannot be what it is: named as its writer wrote
-        it, with what is valid and, for a typo, the nearest valid name.
+        If a setting is unknown, missing or not valid: named as its writer wrote it, with the
+        valid values and, for a typo, the nearest valid name.
     ConfigurationError
         If the file cannot be read.
 
@@ -110,7 +110,7 @@ def _gather(
     environ: Mapping[str, str] | None,
     previous: BaseModel | Mapping[str, Any] | None,
 ) -> list[str]:
-    """Put all sources together, weakest first; return options for models of their own."""
+    """Combine all sources, weakest first; return options for models that set themselves up."""
     environ = os.environ if environ is None else environ
     if previous is not None:
         before = as_input(previous) if isinstance(previous, BaseModel) else dict(previous)
@@ -131,7 +131,7 @@ def _suggest(answers: Answers, suggestions: Mapping[str, Any]) -> None:
 
 
 def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:
-    """Fail before the first question if an option or the file is wrong anyway."""
+    """Fail before the first question if an option or the file is wrong."""
     wrong = [
         problem
         for problem in validate(schema, answers)[1]
@@ -143,7 +143,7 @@ def _refuse_what_was_given(schema: type[BaseModel], answers: Answers) -> None:
 
 
 def _take_over(answers: Answers, place: Place, foreign: list[str], *, prompt: bool) -> None:
-    """Let a published model set up its own subtree, from all that was given for it."""
+    """Let a published model set up its own subtree from the values given for it."""
     node = answers.tree.find([str(key) for key in place]) or answers.tree
     prefix = node.name
     start = f"--{prefix}." if prefix else "--"

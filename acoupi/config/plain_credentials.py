@@ -1,4 +1,4 @@
-"""Credentials that a configuration sends over connections that anyone in between can read."""
+"""Credentials that a configuration would send over unencrypted connections."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -15,12 +15,12 @@ SECRETS = ("token", "password", "headers")
 
 
 def plain_credential_warnings(*files: Path) -> list[str]:
-    """Return a warning for each password or token in some files that anyone on the way can read."""
+    """Return a warning for each password or token in files that is sent unencrypted."""
     return [warning for file in files for warning in warnings_of(load_answers(file))]
 
 
 def warnings_of(data: Any) -> list[str]:
-    """Return the same for a configuration."""
+    """Return the same warnings for a configuration."""
     return [
         f"{setting} goes to {host} without encryption: anyone in between can read it. "
         "Use https:// or TLS if the server has it."
@@ -29,7 +29,7 @@ def warnings_of(data: Any) -> list[str]:
 
 
 def plain_credentials(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Give the setting, and the server, of all credentials that travel in clear.
+    """Yield the setting and the server of all credentials that are sent unencrypted.
 
     Connections within this machine do not count.
 
@@ -38,7 +38,7 @@ def plain_credentials(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
     data
         A configuration as plain data.
     place
-        How the settings in it begin.
+        Prefix of its settings.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def plain_credentials(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _of_section(section: dict[Any, Any], place: str) -> Iterator[tuple[str, str]]:
-    """Give the credentials that stand beside the address of a server."""
+    """Yield the credentials beside the address of a server."""
     named = next((name for name in SECRETS if section.get(name)), None)
     host: str | None = None
     if isinstance(section.get("base_url"), str):
@@ -72,7 +72,7 @@ def _of_section(section: dict[Any, Any], place: str) -> Iterator[tuple[str, str]
 
 
 def _plain_host(url: str) -> str | None:
-    """Return the machine that a URL names, if it is another and nothing is encrypted."""
+    """Return the host of a URL, if it is another machine and the connection is not encrypted."""
     try:
         parts = urlsplit(url)
         host = parts.hostname

@@ -17,11 +17,11 @@ class Preset(NamedTuple):
 
     purpose: str
     program: str
-    """What it is for if no program is chosen."""
+    """The program to use if none is chosen."""
     clock: Mapping[str, str]
-    """The hours, for programs that do not follow the sun."""
+    """Recording hours for programs that do not follow the sun."""
     settings: Mapping[str, Any]
-    """Others; what a program does not have is left out, if it is not in `NEEDED`."""
+    """Other settings; a program may lack them, unless they are in `NEEDED`."""
 
 
 NEEDED = ("microphone.samplerate", "recording.duration", "recording.interval")
@@ -74,7 +74,7 @@ PRESETS = {
             SUN: None,
             "detector.low_freq": 2_000,
             "detector.high_freq": 45_000,
-            # What never pauses is background to the detector: recordings are kept for people.
+            # Constant song is background noise to the detector: recordings are kept for people.
             "saving_threshold": None,
         },
     ),
@@ -100,7 +100,7 @@ def find_preset(name: str) -> Preset:
     Raises
     ------
     ParameterError
-        If there is none of that name.
+        If there is no such preset.
     """
     if name in PRESETS:
         return PRESETS[name]
@@ -118,7 +118,7 @@ def preset_for(name: str, program: str, schema: type[BaseModel]) -> dict[str, An
     Raises
     ------
     ConfigurationError
-        If it lacks one without which the preset means nothing.
+        If it lacks one that the preset needs.
     """
     preset = find_preset(name)
     found = settings_it_has(schema, preset.settings)
@@ -127,7 +127,7 @@ def preset_for(name: str, program: str, schema: type[BaseModel]) -> dict[str, An
     missing = [one for one in (*NEEDED, START) if not settings_it_has(schema, {one: None})]
     if missing:
         raise ConfigurationError(
-            f'the program "{program}" cannot take the preset "{name}".',
+            f'the program "{program}" cannot use the preset "{name}".',
             f"acoupi setup --program {preset.program} --preset {name}",
             why=f"it has no setting {' and no '.join(missing)}.",
         )
@@ -135,7 +135,7 @@ def preset_for(name: str, program: str, schema: type[BaseModel]) -> dict[str, An
 
 
 def settings_it_has(schema: type[BaseModel], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some settings, by their names with dots, that a schema has.
+    """Return the settings, by their names with dots, that a schema has.
 
     Examples
     --------

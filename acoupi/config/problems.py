@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the words of whoever wrote it."""
+"""Errors in a configuration, with the names that its writer used."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,12 +43,12 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value came from, so that errors name what its writer wrote.
+    """Where a value came from, so that errors can name it as its writer did.
 
     Parameters
     ----------
     kind
-        "option": an option, or nothing that has a name; "variable"; or "file".
+        "option" (also for values without a name), "variable" or "file".
     text
         The name of the variable or file.
     """
@@ -62,7 +62,7 @@ OPTION = Origin()
 _ASK_NOTHING = frozenset(
     {"batch", "default", "defaults", "no_input", "no_prompts", "non_interactive", "y", "yes"}
 )
-"""Options by which other programs ask nothing and take what is usual; here: ``--no-prompt``."""
+"""Options of other programs that mean acoupi's ``--no-prompt``."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ class Problem:
     Parameters
     ----------
     node
-        The place that is wrong; for "unknown" one that the schema does not have.
+        The place that is wrong; for "unknown", one that is not in the schema.
     why
-        What would be right, as a clause: "it must be greater than 0".
+        What would be valid, as a clause: "it must be greater than 0".
     given
-        The value as it was given; None: not to be shown, or none was given.
+        The value as it was given; None if it must not be shown, or none was given.
     kind
-        "value": it cannot be that. "missing": there must be one. "empty": its option has no
-        value after it. "unknown": there is no such setting. "stray": `given` belongs to no setting.
+        "value": not valid. "missing": there must be one. "empty": its option has no value after
+        it. "unknown": there is no such setting. "stray": `given` belongs to no setting.
     better
-        A value for `node` that would be right; for "unknown": what to write in a file.
+        A valid value for `node`; for "unknown", what to write in a file.
     meant
         For "unknown": the settings that were probably meant.
     """
@@ -95,7 +95,7 @@ class Problem:
 
 
 def show(value: Any) -> str | None:
-    """Return a value as the user would write it; None if it is not one to repeat."""
+    """Return a value as the user would write it; None if it should not be repeated."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:
@@ -113,13 +113,13 @@ Origins = Mapping[Place, Origin]
 
 
 def origin_of(place: Place, origins: Origins) -> Origin:
-    """Return where the value of a place came from: it, or the nearest above it that did."""
+    """Return the origin of a place's value, or of the nearest place above it."""
     lengths = range(len(place), -1, -1)
     return next((origins[place[:i]] for i in lengths if place[:i] in origins), OPTION)
 
 
 def named(node: ConfigTree, origins: Origins) -> str:
-    """Return what to call a place, as its writer does."""
+    """Return the name of a place, as its writer would write it."""
     if not node.place:
         return "the configuration"
     origin = origin_of(node.place, origins)
@@ -151,7 +151,7 @@ def _edit(node: ConfigTree, value: str, origins: Origins) -> str:
 def problems_in(
     tree: ConfigTree, error: ValidationError, secrets: Iterable[str] = ()
 ) -> list[Problem]:
-    """Return what a failed validation found, each place once.
+    """Return the problems of a failed validation, each place once.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def problems_in(
 
 
 def _located(tree: ConfigTree, location: tuple[Key, ...]) -> ConfigTree:
-    """Return the place that a location of pydantic means; it has types and tags in it, too."""
+    """Return the place that a location of pydantic means; which also has types and tags in it."""
     node = tree
     for part in location:
         chosen = node.of_kind(part) if len(node.sections) > 1 else node
@@ -196,13 +196,13 @@ def _problem(tree: ConfigTree, *items: tuple[ConfigTree, dict[str, Any]]) -> Pro
 
 
 def _wrong_kind(node: ConfigTree, detail: Mapping[str, Any]) -> Problem:
-    """Return the problem of a section whose kind is unknown, or not said."""
+    """Return the problem of a section whose kind is unknown or missing."""
     context = detail.get("ctx", {})
     told_by = node.child(str(context.get("discriminator", "")).strip("'")) or node
     if "tag" in context:
         return _not_a_choice(told_by, str(context["tag"]))
     valid = ", ".join(str(show(choice)) for choice in told_by.choices)
-    return Problem(told_by, f"it says which kind of {node.title} is meant: {valid}", kind="missing")
+    return Problem(told_by, f"it chooses the kind of {node.title}: {valid}", kind="missing")
 
 
 def _not_a_choice(node: ConfigTree, given: str | None) -> Problem:
@@ -213,12 +213,12 @@ def _not_a_choice(node: ConfigTree, given: str | None) -> Problem:
 
 
 def unknown(tree: ConfigTree, names: Sequence[str]) -> Problem:
-    """Return the problem of names that lead nowhere from the top of a configuration."""
+    """Return the problem of a name that is not in a configuration."""
     nowhere = ConfigTree(tuple(names), Any, names=tree.names)
     parts = [part for name in names for part in name.split(".")]
     node = tree.find(parts) if parts != list(names) else None
     if node is not None:
-        why = "names with dots are for options; in a file, each dot begins a section"
+        why = "names with dots are for options; in a file, each dot is a section"
         nested = ": {".join(f'"{part}"' for part in parts) + ": VALUE" + "}" * (len(parts) - 1)
         return Problem(nowhere, why, ".".join(names), "unknown", nested, (node,))
     closest = tree.closest(names, fold=True)
@@ -240,7 +240,7 @@ def _wording(detail: Mapping[str, Any]) -> str:
 
 
 def example(node: ConfigTree) -> str | None:
-    """Return a value that a place could have: an example or its default, or one of its kind."""
+    """Return a possible value for a place: an example, its default, or one of its type."""
     if node.is_secret:
         return None
     if node.info is not None and node.info.examples:
@@ -261,7 +261,7 @@ def _redacted(problem: Problem, secrets: list[str]) -> Problem:
     return replace(problem, why=why, given=given)
 
 
-# ---- to one of ours
+# ---- to an AcoupiError
 
 
 def as_error(
@@ -269,9 +269,9 @@ def as_error(
     origins: Origins | None = None,
     make: Callable[..., ParameterError] = ParameterError,
 ) -> ParameterError:
-    """Return the one error that says all of it, as the writer of each value names it.
+    """Return one error for all problems, with names as in the source of each value.
 
-    One problem is told in full; of several, each is told in a clause.
+    One problem is described in full; several become a clause each.
     """
     origins = origins or {}
     first = problems[0]
@@ -291,7 +291,7 @@ def _sentence(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with what a terminal cannot show written out, as in ``\x00``."""
+    r"""Return a text with unprintable characters written out, as in ``\x00``."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
@@ -313,7 +313,7 @@ def _message(problem: Problem, origins: Origins) -> str:
     if problem.kind == "empty":
         return f"{name} needs a value."
     if problem.given is None:
-        return f"{name} cannot be that."
+        return f"the value of {name} is not valid."
     return f'{name} cannot be "{_oneline(problem.given)}".'
 
 
@@ -335,9 +335,9 @@ def _help(problem: Problem, origins: Origins) -> str:
 
 
 def _help_with_name(problem: Problem, origin: Origin, *, lists: bool) -> str:
-    """Return what to write in place of a name that leads nowhere."""
+    """Return what to write in place of a name that does not exist."""
     if origin.kind == "option" and problem.node.name.replace("-", "_") in _ASK_NOTHING:
-        return "acoupi setup --no-prompt   (what is not given is as usual)"
+        return "acoupi setup --no-prompt   (settings that are not given keep their usual values)"
     if not problem.meant:
         return "acoupi config schema"
     first = problem.meant[0]

@@ -1,4 +1,4 @@
-"""What setup asks: described here; the command line puts it to a person.
+"""The questions of setup: described here, asked by the command line.
 
 `interview` goes through a schema and makes a `Question` of each setting that has no value
 yet; an injected function answers them. After a wrong answer the question is asked again,
@@ -30,7 +30,7 @@ _KINDS = {
     "time": "time of day",
     "date": "date",
     "datetime": "date and time",
-    "timedelta": "length of time",
+    "timedelta": "duration",
     "Path": "path",
     "SecretStr": "text, not shown",
     "SecretBytes": "text, not shown",
@@ -39,29 +39,29 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to ask.
+    """One question.
 
     Parameters
     ----------
     name
         The setting, as in ``recording.duration``; its option is this after two dashes.
     description
-        What it means; None if the schema does not say.
+        Its meaning; None if the schema has no description.
     kind
-        What sort of answer: "whole number", "time of day", "choice", "yes or no", ...; of a
+        The kind of answer: "whole number", "time of day", "choice", "yes or no", ...; of a
         section "section" (it has defaults) or "optional section" (it may be absent).
     default
-        The answer if there is none; of a secret, whether there is one.
+        The answer for Enter; for a secret, whether there is one.
     required
         Whether there is no default, so that an answer is needed.
     choices
-        The answers there are; empty: any.
+        The possible answers; empty: any.
     choices_from
         Where choices come from instead: "microphones", "timezones", ...
     secret
-        Whether what is typed must not be seen.
+        Whether typing must be hidden.
     is_section
-        Whether it asks if a whole section is wanted, or is to be changed: answer true or false.
+        Whether it asks about a whole section, to include or change it: answer true or false.
     problem
         What was wrong with the last answer.
     """
@@ -82,7 +82,7 @@ Ask = Callable[[Question], Any]
 
 
 def kind_of(node: ConfigTree) -> str:
-    """Return what sort of value a place takes, in a few words."""
+    """Return the kind of value of a place, in a few words."""
     if node.choices:
         return "choice"
     if node.is_list or node.slots:
@@ -119,13 +119,13 @@ def question_for(answers: Answers, node: ConfigTree, *, section: bool = False) -
 
 
 def _knows_itself(node: ConfigTree) -> bool:
-    """Whether nobody need look at a section: all that it holds are paths with defaults."""
+    """Whether to skip a section: it has only paths with defaults."""
     leaves = [below for below in node.walk() if not below.is_section]
     return all(not one.is_required and set(one.kinds) <= {Path} for one in leaves)
 
 
 def _is_asked(answers: Answers, node: ConfigTree) -> bool:
-    """Whether to ask about a place: what has a default that nobody would type is not asked."""
+    """Whether to ask about a place; not if it has a default that nobody would type."""
     if not node.is_prompted or (answers.is_given(node.place) and not node.is_section):
         return False
     is_typed = node.value_type is None and not node.has_compound_items
@@ -133,14 +133,14 @@ def _is_asked(answers: Answers, node: ConfigTree) -> bool:
 
 
 def interview(schema: type[BaseModel], answers: Answers, ask: Ask, skip: set[Place]) -> None:
-    """Ask for all that was not given, until it is valid.
+    """Ask for all values that were not given, until they are valid.
 
     Parameters
     ----------
     ask
         Answers one question: with text, with a value, or with the question's own default.
     skip
-        Places that models of their own have taken over.
+        Places handled by models that set themselves up.
     """
     asked: dict[Place, ConfigTree] = {}
     _ask_section(answers, answers.tree, ask, skip, asked)
@@ -159,7 +159,7 @@ def _told(problem: Problem, answers: Answers) -> AcoupiError:
 def _blamed(
     problems: list[Problem], asked: Mapping[Place, ConfigTree]
 ) -> list[tuple[Problem, ConfigTree]]:
-    """Return the questions to ask again: those at, above or below what is wrong."""
+    """Return the questions to ask again: those at, above or below a problem."""
     found: dict[Place, tuple[Problem, ConfigTree]] = {}
     for problem in problems:
         place = problem.node.place
@@ -187,7 +187,7 @@ def _ask_section(
 
 
 def _members(answers: Answers, section: ConfigTree) -> Iterator[ConfigTree]:
-    """Give the members of a section; of one of several kinds what says so, then those it has."""
+    """Yield the members of a section; if there are several kinds, the choice of kind first."""
     told_by = section.child(section.tag) if section.tag else None
     if told_by is None:
         yield from section.members
@@ -233,7 +233,7 @@ def _ask_value(
 def _answered(
     answers: Answers, node: ConfigTree, ask: Ask, question: Question, check: Callable[[Any], Any]
 ) -> Any:
-    """Ask until the answer will do."""
+    """Ask until the answer is valid."""
     while True:
         answer = ask(question)
         try:
@@ -246,7 +246,7 @@ def _answered(
 
 
 def _valid(node: ConfigTree, answer: Any) -> Any:
-    """Return an answer as pydantic will take it, or raise what is wrong with it."""
+    """Return an answer in a form that pydantic accepts, or raise the problem."""
     problems: list[Problem] = []
     if answer is False and node.is_secret:
         answer = None

@@ -1,4 +1,4 @@
-"""Which types the schema of a configuration may have; all else is refused by name."""
+"""The types that a configuration schema may have; others are refused by name."""
 
 import dataclasses
 import datetime
@@ -32,7 +32,7 @@ SUPPORTED = (
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A setting whose type no configuration carries: where, what it is, what to do."""
+    """A setting of an unsupported type: where, which type, and what to do."""
 
     name: str
     type: str
@@ -40,7 +40,7 @@ class Unsupported:
 
 
 def unsupported_settings(schema: type[BaseModel]) -> Iterator[Unsupported]:
-    """Give every setting of a schema whose type is not supported.
+    """Yield every setting of a schema whose type is not supported.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def _in_section(section: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupp
 
 
 def _is_opaque(member: ConfigTree) -> bool:
-    """Return whether a setting is only kept, because what would read it cannot be used."""
+    """Return whether a setting is only kept for compatibility, and never read."""
     extra = member.info.json_schema_extra if member.info else None
     return isinstance(extra, dict) and bool(extra.get("opaque"))
 
@@ -82,7 +82,7 @@ def _in_value(node: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupported
         return
     if node.is_section:
         if any(kind in above for kind in node.sections):
-            advice = f"end it: {node.name} holds itself"
+            advice = f"remove the recursion: {node.name} contains itself"
             yield Unsupported(node.name, _shown(node.annotation), advice)
             return
         yield from _in_section(node, (*above, *node.sections))
@@ -130,7 +130,7 @@ def _about_item(annotation: Any) -> str | None:
         return None
     item = ConfigTree(("item",), annotation)
     if item.is_compound and not item.is_section:
-        return "a section (a pydantic model) for what one item holds"
+        return "a section (a pydantic model) for one item"
     return _fault(item)
 
 
@@ -145,7 +145,7 @@ def _instead(kind: Any) -> str:
 
 
 def _shown(annotation: Any) -> str:
-    """Return a type as a schema has it, without the modules it is from."""
+    """Return a type as it is written in a schema, without module names."""
     if inspect.isclass(annotation) and not typing.get_args(annotation):
         return annotation.__name__
     return re.sub(r"\b(?:\w+\.)+(?=\w)|<class '([\w.]+)'>", r"\1", str(annotation))

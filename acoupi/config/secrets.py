@@ -1,4 +1,4 @@
-"""Secrets: beside the configuration, in a file of their own that only the owner reads.
+"""Secrets: beside the configuration, in a separate file that only the owner can read.
 
 In a configuration file a secret is ``{"$secret": NAME}``. Its value is that of the
 environment variable NAME or, without one, of the line ``NAME=...`` in ``secrets.env``
@@ -27,13 +27,13 @@ SECRETS_FILE = "secrets.env"
 REFERENCE = "$secret"
 WITHHOLD = "ACOUPI_SECRETS"
 WITHHELD = "withheld"
-"""With the variable set to this, secrets are not to be had here, and it stands for them."""
+"""Value of the variable that marks a secret as withheld from this process."""
 OTHER_PREFIX = "ACOUPI_SECRET__"
-"""For secrets whose place cannot be told from a variable's name."""
+"""Prefix for secrets whose place cannot be a variable's name."""
 
 
 class MissingSecret:
-    """Stands for a secret whose value is not on this machine."""
+    """Placeholder for a secret whose value is missing on this machine."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,8 +72,8 @@ def referenced_secrets(data: Any) -> set[str]:
 def resolve_secrets(data: Any, secrets: Mapping[str, str], environ: Mapping[str, str]) -> Any:
     """Return a document with its references replaced by values.
 
-    An empty variable counts as none, an empty line of ``secrets.env`` as an empty secret.
-    One without a value becomes a `MissingSecret`, or what stands for one that is withheld.
+    An empty variable counts as unset, an empty line of ``secrets.env`` as an empty secret.
+    A secret without a value becomes a `MissingSecret`, or the placeholder of a withheld one.
     """
     if isinstance(data, dict):
         if set(data) == {REFERENCE}:

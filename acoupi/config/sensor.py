@@ -1,8 +1,8 @@
-"""What belongs to the sensor and not to its program: ``config/sensor.json``.
+"""Settings of the sensor itself, not of its program: ``config/sensor.json``.
 
 Its schema is made of sections: those here, and those of installed packages (entry points
 ``acoupi.sensor``: the name of a section, and a pydantic model in which every setting has a
-default). The file holds what differs from the defaults; there need not be one.
+default). The file only holds values that differ from the defaults, and may be missing.
 """
 
 import contextlib
@@ -61,9 +61,9 @@ class Recorder(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a microphone after which the recorder ends itself, so that "
-        "its container is started again and sees what was plugged in since; none: what "
-        "ACOUPI_MICROPHONE_PATIENCE says, or never.",
+        description="Seconds without a microphone after which the recorder exits, so that its "
+        "container restarts and finds newly plugged-in microphones; none: the value of "
+        "ACOUPI_MICROPHONE_PATIENCE, or never.",
     )
 
 
@@ -74,14 +74,14 @@ class Spool(BaseModel):
         default=0,
         ge=0,
         le=65_536,
-        description="Megabytes of memory in which recordings wait for their analysis; those that "
-        "have no room there wait on the disk. What is in memory is lost with the power; 0: all "
-        "wait on the disk.",
+        description="Megabytes of memory in which recordings wait for their analysis; when it is "
+        "full, they wait on the disk. Recordings in memory are lost in a power cut; 0: all wait on "
+        "the disk.",
     )
 
 
 class Review(BaseModel):
-    """The recordings that are kept as a fair sample, whatever the saving filters say."""
+    """The recordings that are kept as a fair sample, regardless of the saving filters."""
 
     sample_size: Annotated[int, NoUserPrompt] = Field(
         default=0,
@@ -95,10 +95,10 @@ class Review(BaseModel):
         ge=0,
         le=1_000_000,
         description="Recordings to keep of each night in which nothing was found, drawn at "
-        "random: what a model misses is seen in them; 0: none.",
+        "random; they show what a model misses; 0: none.",
     )
     seed: Annotated[int, NoUserPrompt] = Field(
-        default=0, description="Another number draws another sample."
+        default=0, description="Seed of the sample; another number draws another sample."
     )
 
 
@@ -114,19 +114,19 @@ class Metrics(BaseModel):
     textfile: Annotated[Path, AfterValidator(_text_file)] | None = Field(
         default=None,
         examples=["data/metrics/acoupi.prom"],
-        description="The file, NAME.prom; a relative path is one below ACOUPI_HOME; none: off.",
+        description="The file, NAME.prom; a relative path is below ACOUPI_HOME; none: off.",
     )
     interval_seconds: float = Field(
-        default=60, ge=5, le=3600, description="Seconds from one writing to the next."
+        default=60, ge=5, le=3600, description="Seconds between two updates of the file."
     )
 
 
 class Clips(BaseModel):
-    """The seconds around detections, kept in place of whole recordings."""
+    """Clips: the seconds around detections, kept in place of whole recordings."""
 
     enabled: bool = Field(
         default=False,
-        description="Keep clips around detections; the rest of a recording is given up once it "
+        description="Keep clips around detections; the rest of a recording is deleted once it "
         "was analysed.",
     )
     before: float = Field(
@@ -136,25 +136,25 @@ class Clips(BaseModel):
 
 
 class BacklogSettings(BaseModel):
-    """What is done when models are slower than the microphone."""
+    """What to do when models are slower than the microphone."""
 
     policy: Policy = Field(
         default="none",
-        description="none: recordings wait; thin: each k-th is analysed while too many wait; "
-        "newest_first: the oldest are left out; nightly: models run when nothing is recorded.",
+        description="none: recordings wait; thin: every k-th is analysed while too many wait; "
+        "newest_first: the oldest are skipped; nightly: models run while nothing is recorded.",
     )
     limit_hours: float = Field(
-        default=4, gt=0, le=1000, description="Hours of work for the models that may wait."
+        default=4, gt=0, le=1000, description="Hours of work for the models that may be waiting."
     )
     keep_files: bool = Field(
         default=False,
-        description="Keep the files of recordings that are not analysed for lack of time, "
-        "whatever the saving filters say.",
+        description="Keep the files of recordings that were not analysed for lack of time, "
+        "regardless of the saving filters.",
     )
 
 
 class LongestDays(BaseModel):
-    """Days after which a message of a kind is no longer sent; none: it waits for ever."""
+    """Days after which a message of each kind is no longer sent; none: it waits for ever."""
 
     alarm: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Alarms.")
     deployment: float | None = Field(
@@ -168,7 +168,7 @@ class LongestDays(BaseModel):
         default=None,
         gt=0,
         le=LONGEST_DAYS,
-        description="What a program sends without saying what kind it is.",
+        description="Messages of a program without a kind.",
     )
 
 
@@ -178,7 +178,7 @@ class Outbox(BaseModel):
     bytes_per_day: int | None = Field(
         default=None,
         ge=10_000,
-        description="Bytes that each destination on a network may cost in a day (UTC), with an "
+        description="Most bytes to send to each network destination in a day (UTC), with an "
         "allowance for headers; none: no limit.",
     )
     kept_percent: float = Field(
@@ -191,8 +191,8 @@ class Outbox(BaseModel):
         default=20,
         ge=1,
         le=50,
-        description="Messages taken at once where bytes_per_day is set; a power cut costs at most "
-        "what these would.",
+        description="Messages sent together where bytes_per_day is set; a power cut wastes at most "
+        "the bytes of these.",
     )
     longest_days: LongestDays = Field(
         default_factory=LongestDays,
@@ -201,12 +201,12 @@ class Outbox(BaseModel):
 
 
 class Analysis(BaseModel):
-    """Where models run on what the sensor records."""
+    """Where models analyse the sensor's recordings."""
 
     where: Literal["sensor", "hub", "both"] = Field(
         default="sensor",
-        description="sensor: here; hub: at the hub, which gets the sound, and nothing of a model "
-        "is loaded here; both: here, and again at the hub.",
+        description="sensor: here; hub: at the hub, which gets the sound, and no model is loaded "
+        "here; both: here, and again at the hub.",
     )
 
 
@@ -227,11 +227,11 @@ BUILT_IN: dict[str, type[BaseModel]] = {
 NEVER_ASKED = frozenset({
     "alarms", "analysis", "backlog", "clips", "disk", "hub", "metrics", "outbox", "spool", "web"
 })  # fmt: skip
-"""Sections about which setup does not ask."""
+"""Sections that setup does not ask about."""
 
 
 class SensorPaths(Protocol):
-    """Where the file is; `acoupi.stack.settings.Settings` says so."""
+    """The path of the file; see `acoupi.stack.settings.Settings`."""
 
     sensor_config_file: Path
 
@@ -269,14 +269,16 @@ def _installed_sections() -> Iterator[tuple[str, type[BaseModel]]]:
         place = f"{point.name} = {point.value}"
         if point.name in names or not point.name.isidentifier() or "__" in point.name:
             taken = point.name in names
-            raise _unusable(place, "another one has that name" if taken else "that is no name")
+            raise _unusable(
+                place, "another section has that name" if taken else "that is not a name"
+            )
         names.add(point.name)
         try:
             section = point.load()
         except Exception as error:  # a package may raise anything
             raise _unusable(place, f"{type(error).__name__}: {error}") from error
         if not (inspect.isclass(section) and issubclass(section, BaseModel)):
-            raise _unusable(place, "it is no pydantic model")
+            raise _unusable(place, "it is not a pydantic model")
         for one in unsupported_settings(section):
             raise _unusable(place, f"{one.name} is {one.type}; {SUPPORTED}")
         try:
@@ -296,9 +298,9 @@ def _unusable(place: str, why: str) -> ConfigurationError:
 
 
 def is_about_sensor(schema: type[BaseModel]) -> bool:
-    """Return whether "sensor" names these settings beside a program of that schema.
+    """Return whether "sensor" means these settings beside a program with that schema.
 
-    A program may have a section of that name itself; these are given as variables then.
+    A program may have a section of that name; then these can only be given as variables.
     """
     return SENSOR.section not in schema.model_fields
 
@@ -310,7 +312,7 @@ _planned: ContextVar[BaseModel | None] = ContextVar("planned", default=None)
 
 @contextlib.contextmanager
 def planned_sensor(sensor: BaseModel) -> Iterator[None]:
-    """Let `load_sensor` return settings that are not written yet, while setup plans with them."""
+    """Make `load_sensor` return settings that setup plans but has not written yet."""
     token = _planned.set(sensor)
     try:
         yield
@@ -319,14 +321,14 @@ def planned_sensor(sensor: BaseModel) -> Iterator[None]:
 
 
 def load_sensor(settings: SensorPaths) -> Any:
-    """Return the settings of the sensor, by section; the defaults where there is no file.
+    """Return the settings of the sensor, by section; the defaults if there is no file.
 
     Sections of packages that are not installed here are left out.
 
     Raises
     ------
     ConfigurationError
-        If the file is broken, with the setting that is wrong.
+        If the file is not valid, with the setting that is wrong.
 
     Examples
     --------
@@ -347,7 +349,7 @@ def load_sensor(settings: SensorPaths) -> Any:
 def sensor_files(
     sensor: BaseModel, path: Path, others: Mapping[Path, RenderedFile] | None = None
 ) -> dict[Path, RenderedFile]:
-    """Return the files that hold the settings: none where all are as usual and there is no file.
+    """Return the files that hold the settings: none if all are defaults and there is no file.
 
     Parameters
     ----------
@@ -363,13 +365,13 @@ def sensor_files(
 def split_document(
     document: Document | None, schema: type[BaseModel]
 ) -> tuple[Document | None, Document | None]:
-    """Return what of a document is for a program of that schema, and what for the sensor."""
+    """Split a document into the program's settings, by its schema, and the sensor's."""
     if document is None or not is_about_sensor(schema):
         return document, None
     return document.without(SENSOR.section), document.section(SENSOR.section)
 
 
-# ---- both together, as the command line has them
+# ---- both together, as on the command line
 
 
 def setting_trees(schema: type[BaseModel]) -> list[ConfigTree]:
@@ -379,19 +381,19 @@ def setting_trees(schema: type[BaseModel]) -> list[ConfigTree]:
 
 
 def _split_name(schema: type[BaseModel], name: str) -> tuple[bool, str]:
-    """Return whether a setting is one of the sensor, and its name there."""
+    """Return whether a setting is the sensor's, and its name there."""
     first, _, rest = name.partition(".")
     is_sensor = first == SENSOR.section and is_about_sensor(schema)
     return is_sensor, rest if is_sensor else name
 
 
 def _check_is_not_of_sensor(schema: type[BaseModel], name: str) -> None:
-    """Refuse what only the sensor has a setting for: "messaging.hub.url" is "sensor.hub.url".
+    """Refuse names of sensor settings without their prefix: "messaging.hub.url".
 
     Raises
     ------
     ParameterError
-        With the name that was meant.
+        With the right name, "sensor.hub.url".
     """
     if not is_about_sensor(schema):
         return
@@ -407,7 +409,7 @@ def _check_is_not_of_sensor(schema: type[BaseModel], name: str) -> None:
 
 
 def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int = 2) -> str:
-    """Return a setting as JSON, or all; the section "sensor" is among them if it is not as usual.
+    """Return a setting as JSON, or all, with the section "sensor" if it is not the default.
 
     Raises
     ------
@@ -440,7 +442,7 @@ def set_setting(
     if is_sensor:
         return program, set_config_field(sensor, place, value, is_json, names=SENSOR)
     if not name and is_about_sensor(type(program)):
-        with contextlib.suppress(ValueError, RecursionError):  # told below, as for any setting
+        with contextlib.suppress(ValueError, RecursionError):  # reported below, as for any setting
             every = json.loads(value)
             if isinstance(every, dict) and SENSOR.section in every:
                 section = every.pop(SENSOR.section)

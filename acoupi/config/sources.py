@@ -16,7 +16,7 @@ _BOOL_WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n", "on", "off", "1
 
 
 class Option(NamedTuple):
-    """One option as it was given: what it sets, and the texts after it."""
+    """One option as it was given: its setting, and the texts after it."""
 
     node: ConfigTree
     texts: tuple[str, ...]
@@ -47,7 +47,7 @@ def _is_custom(names: Sequence[str], custom: Sequence[Place]) -> bool:
 
 
 def split_options(args: Sequence[str], sections: Iterable[str]) -> dict[str, list[str]]:
-    """Return the options that begin with each of some names, and under "" the others.
+    """Group options by the names that they start with; the others are under "".
 
     Examples
     --------
@@ -65,7 +65,7 @@ def split_options(args: Sequence[str], sections: Iterable[str]) -> dict[str, lis
 
 
 def read_options(answers: Answers, args: Sequence[str], custom: Sequence[Place] = ()) -> list[str]:
-    """Put options over the answers; return those that models set up by themselves take.
+    """Put options over the answers; return those of models that set themselves up.
 
     Problems are noted in `answers.problems`.
     """
@@ -94,7 +94,7 @@ def read_options(answers: Answers, args: Sequence[str], custom: Sequence[Place] 
 
 
 def _names(tree: ConfigTree, dotted: str) -> list[str]:
-    """Return the names in an option, without that of the section that it is in."""
+    """Return the names in an option, without that of its section."""
     names = dotted.split(".")
     section = tree.names.section
     if section and names[0] == section:
@@ -105,7 +105,7 @@ def _names(tree: ConfigTree, dotted: str) -> list[str]:
 
 
 def _stray(tree: ConfigTree, token: str) -> Problem:
-    why = "a value stands after the name of its option, and needs quotes if it has spaces"
+    why = "a value follows the name of its option, and needs quotes if it has spaces"
     return Problem(tree, why, show(token), "stray")
 
 
@@ -141,7 +141,7 @@ def _take(node: ConfigTree, rest: list[str], *, negated: bool) -> list[str]:
 
 
 def _in_order(tree: ConfigTree, given: dict[Place, Any]) -> list[Any]:
-    """Return what was given, what says the kind of a section before what is in it."""
+    """Return the given options, with the kind of a section before its settings."""
 
     def rank(place: Place) -> tuple[bool, int]:
         above = tree.at(place[:-1])
@@ -152,7 +152,7 @@ def _in_order(tree: ConfigTree, given: dict[Place, Any]) -> list[Any]:
 
 
 def _answer(answers: Answers, options: list[Option]) -> None:
-    """Put what all options for one place say together."""
+    """Combine all options for one place."""
     node, problems = options[0].node, answers.problems
     if node.is_bool:
         texts = [(*option.texts, "false" if option.negated else "true")[0] for option in options]
@@ -172,7 +172,7 @@ def _answer(answers: Answers, options: list[Option]) -> None:
 
 
 def _items(node: ConfigTree, texts: list[str], problems: list[Problem]) -> list[Any]:
-    """Return the items that several texts are, a JSON list of some among them."""
+    """Return the items of several texts, each an item or a JSON list of items."""
     items: list[Any] = []
     for index, text in enumerate(texts):
         item = node.child(index)
@@ -190,7 +190,7 @@ def _items(node: ConfigTree, texts: list[str], problems: list[Problem]) -> list[
 def read_environment(
     answers: Answers, environ: Mapping[str, str], custom: Sequence[Place] = ()
 ) -> list[str]:
-    """Put the variables of this configuration over the answers; an empty one counts as none.
+    """Override answers with the variables of this configuration; empty ones count as unset.
 
     Returns options for models that set themselves up.
     """

@@ -1,8 +1,8 @@
-"""What a configuration schema holds, described once: names, types, defaults, choices.
+"""The contents of a configuration schema, described once: names, types, defaults, choices.
 
-`ConfigTree` is the description that reading options, files and variables, asking
-questions and wording errors all work from. It is worked out place by place, when asked.
-Which types a schema may have is in `acoupi.config.schemas`.
+Reading options, files and variables, asking questions and wording errors all use
+the description of `ConfigTree`. It is worked out place by place, on demand.
+The types that a schema may have are in `acoupi.config.schemas`.
 """
 
 import inspect
@@ -33,7 +33,7 @@ def is_section(kind: Any) -> bool:
 
 
 def alternatives(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the types that a value may have, None's included, and what is annotated to them.
+    """Return the types that a value may have, including None, and their annotations.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def alternatives(annotation: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class ConfigTree:
-    """One place in a configuration, and the way to those below it.
+    """One place in a configuration, and access to those below it.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class ConfigTree:
 
     @cached_property
     def kinds(self) -> tuple[Any, ...]:
-        """The types that its value may have, None aside."""
+        """The types that its value may have, except None."""
         return tuple(kind for kind in self._alternatives[0] if kind is not type(None))
 
     @property
@@ -124,12 +124,12 @@ class ConfigTree:
 
     @property
     def marks(self) -> tuple[Any, ...]:
-        """What the schema annotates to it: limits, `NoUserPrompt`, ..."""
+        """Its annotations in the schema: limits, `NoUserPrompt`, ..."""
         return (*(self.info.metadata if self.info else ()), *self._alternatives[1])
 
     @cached_property
     def sections(self) -> tuple[type[BaseModel], ...]:
-        """The kinds of section that it may be; empty: it is a value."""
+        """The models that a section may have; empty: it is a value."""
         return tuple(kind for kind in self.kinds if is_section(kind))
 
     @property
@@ -177,7 +177,7 @@ class ConfigTree:
 
     @property
     def is_compound(self) -> bool:
-        """Whether its value is no single one."""
+        """Whether its value is not a single one."""
         return self.is_section or self.is_list or bool(self.slots) or self.value_type is not None
 
     @property
@@ -188,7 +188,7 @@ class ConfigTree:
 
     @cached_property
     def choices(self) -> tuple[Any, ...]:
-        """The values it may have, if its type lists them; as they stand in a file."""
+        """The values it may have, if its type lists them, as in a file."""
         found: list[Any] = []
         for kind in self.kinds:
             if typing.get_origin(kind) is Literal:
@@ -207,7 +207,7 @@ class ConfigTree:
 
     @property
     def suggested(self) -> str | None:
-        """What setup takes in place of the default, such as the "timezone" of the machine."""
+        """The suggestion that replaces the default in setup, such as the machine's "timezone"."""
         given = self._extra.get("suggested")
         return given if isinstance(given, str) else None
 
@@ -233,13 +233,13 @@ class ConfigTree:
 
     @property
     def tag(self) -> str | None:
-        """The setting that says which kind of section it is, if it may be one of several."""
+        """The setting that chooses its kind of section, if there are several."""
         infos = [self.info, *(mark for mark in self.marks if isinstance(mark, FieldInfo))]
         found = [info.discriminator for info in infos if info and info.discriminator]
         return found[0] if found and isinstance(found[0], str) else None
 
     def of_kind(self, tag: Any) -> "ConfigTree":
-        """Return the same place as the kind of section that a tag says; as it is if none does."""
+        """Return the same place as the kind of section with this tag; unchanged if none has it."""
         for section in self.sections if self.tag else ():
             node = replace(self, annotation=section)
             said = node.child(str(self.tag))
@@ -264,7 +264,7 @@ class ConfigTree:
         default = self.info.get_default(call_default_factory=True)
         return None if default is PydanticUndefined else default
 
-    # ---- the ones below
+    # ---- members
 
     @cached_property
     def _members(self) -> dict[str, "ConfigTree"]:
@@ -272,7 +272,7 @@ class ConfigTree:
         for kind in self.sections:
             for name, info in kind.model_fields.items():
                 node = self._below(name, info.annotation, info, (kind, name))
-                if name in found:  # another kind of section has it, too
+                if name in found:  # another kind of section also has it
                     node = replace(found[name], annotation=found[name].annotation | info.annotation)
                 found[name] = node
         return found
@@ -317,7 +317,7 @@ class ConfigTree:
         return self._below(index, self.slots[index]) if index < len(self.slots) else None
 
     def find(self, names: Sequence[str], *, fold: bool = False) -> "ConfigTree | None":
-        """Return the place that these names lead to, or None."""
+        """Return the place with this path of names, or None."""
         here: ConfigTree | None = self
         for i, name in enumerate(names):
             if here is None:
@@ -328,12 +328,12 @@ class ConfigTree:
         return here
 
     def closest(self, names: Sequence[str], *, fold: bool = False) -> "ConfigTree":
-        """Return the last place that exists on the way these names describe."""
+        """Return the deepest existing place on this path of names."""
         found = (self.find(names[:length], fold=fold) for length in range(len(names), 0, -1))
         return next((node for node in found if node is not None), self)
 
     def meant(self, names: Sequence[str]) -> list["ConfigTree"]:
-        """Return the places that were probably meant by names that lead nowhere.
+        """Return the places that were probably meant by a path that does not exist.
 
         An exact last part wins; if several places have it, all are meant.
         """
@@ -361,7 +361,7 @@ class ConfigTree:
         return here
 
     def walk(self, depth: int = _MAX_DEPTH) -> Iterator["ConfigTree"]:
-        """Give every named place below it, each section before what it holds."""
+        """Yield every named place below it, each section before its members."""
         for member in self.members if depth else []:
             yield member
             yield from member.walk(depth - 1)

@@ -1,4 +1,4 @@
-"""One validation of everything that was answered."""
+"""The single validation of all answers."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def validated(schema: type[S], answers: Answers) -> S:
-    """Return the configuration that the answers make.
+    """Return the configuration of the answers.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def validated(schema: type[S], answers: Answers) -> S:
 
 
 def validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]]:
-    """Return the configuration, if pydantic takes it, and all that is wrong, each place once."""
+    """Return the configuration if it is valid, and all problems, each place once."""
     tree = answers.tree
     problems = [
         *answers.problems,
@@ -51,7 +51,7 @@ def validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]
 
 
 def _of_other_kinds(node: ConfigTree, value: Any) -> Iterator[Problem]:
-    """Give a problem for each section that has settings of another kind of section."""
+    """Yield a problem for each section that has settings of another kind of section."""
     if isinstance(value, dict) and node.tag and value.get(node.tag) is not None:
         told_by, given = node.child(node.tag), value[node.tag]
         every, node = node, node.of_kind(given)
@@ -70,19 +70,19 @@ def _is_covered(place: Place, named: set[Place]) -> bool:
 
 
 def absent_secrets(node: ConfigTree, value: Any) -> Iterator[Problem]:
-    """Give a problem for each secret that is named or masked, and has no value."""
+    """Yield a problem for each secret that is named or masked, and has no value."""
     if isinstance(value, MissingSecret):
         why = f"its value is neither in secrets.env nor in the environment, as {value.name}"
         yield Problem(node, why, kind="missing")
     elif node.is_secret and value == MASK:
-        yield Problem(node, "the stars stand for a secret; give the secret itself")
+        yield Problem(node, "the asterisks hide a secret; give the secret itself")
     for child, item in below(node, value):
         if child is not None:
             yield from absent_secrets(child, item)
 
 
 def check_round_trip(config: BaseModel) -> None:
-    """Refuse a configuration that could not be read back as it is.
+    """Refuse a configuration that would change when it is written and read back.
 
     Raises
     ------
@@ -96,13 +96,13 @@ def check_round_trip(config: BaseModel) -> None:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in problem["loc"]) or "it"
         raise ConfigurationError(
-            "this configuration could not be read back once it is written.",
+            "this configuration could not be read back from its file.",
             "report this to the author of the program, with the option you gave",
             why=f"{name}: {' '.join(problem['msg'].split())}.",
         ) from error
     if before != after:
         raise ConfigurationError(
-            "this configuration would not be the same once it is written and read back.",
+            "this configuration would change when it is written and read back.",
             "report this to the author of the program, with the option you gave",
             why=f"{type(config).__name__} does not validate what it serialises.",
         )

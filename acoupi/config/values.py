@@ -1,9 +1,9 @@
-"""Texts to values, where pydantic alone would be unfriendly or would guess wrongly.
+"""Converting texts to values where pydantic alone would be unfriendly or guess wrongly.
 
-pydantic makes the conversions. What is here comes before it: ``null`` for "none", choices
-that are not text, JSON for lists and sections; times of day, lengths of time and paths as
-`acoupi.programs.fields` reads them; and it refuses what pydantic would take for something else
-(a date as seconds since 1970) or what no JSON file could hold.
+pydantic makes the conversions. This comes before it: ``null`` for "none", choices that are not
+text, JSON for lists and sections; times of day, durations and paths as
+`acoupi.programs.fields` reads them; and refusing values that pydantic would misunderstand (a date
+as seconds since 1970) or that JSON cannot hold.
 """
 
 import datetime
@@ -22,12 +22,12 @@ __all__ = ["from_data", "from_text"]
 
 
 def from_text(node: ConfigTree, text: str, problems: list[Problem], *, commas: bool = False) -> Any:
-    """Return what pydantic should be given for a text of the user's.
+    """Return the input for pydantic for a text from the user.
 
     Parameters
     ----------
     commas
-        Take a list of single values as separated by commas.
+        Accept a list of single values separated by commas.
     """
     if node.is_nullable and text.strip().lower() in ("null", "none"):
         taken = [choice for choice in node.choices if show(choice) == text.strip()]
@@ -47,7 +47,7 @@ def from_text(node: ConfigTree, text: str, problems: list[Problem], *, commas: b
 
 
 def from_data(node: ConfigTree, value: Any, problems: list[Problem]) -> Any:
-    """Return what pydantic should be given for a value of a file; see `from_text`."""
+    """Return the input for pydantic for a value in a file; see `from_text`."""
     if isinstance(value, dict):
         return {key: _below(node, key, item, problems) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -66,7 +66,7 @@ def _below(node: ConfigTree, key: Any, value: Any, problems: list[Problem]) -> A
 
 
 def _single(node: ConfigTree, value: Any) -> Any:
-    """Convert a value; a ValueError says what would be right."""
+    """Convert a value; a ValueError says what would be valid."""
     if isinstance(value, str):
         _check_text(value)
     if isinstance(value, float) and not math.isfinite(value):

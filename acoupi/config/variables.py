@@ -1,6 +1,6 @@
-"""A configuration as environment variables, and the table of all there are.
+"""A configuration as environment variables, and the table of all variables.
 
-What sets itself up from variables alone (a fleet, a container) is described here.
+A sensor that sets itself up (in a fleet, a container) uses only these.
 """
 
 import json
@@ -36,12 +36,12 @@ _LIMITS = {
 
 
 def as_variables(config: BaseModel, names: Names = PROGRAM) -> dict[str, str]:
-    """Return what differs from the defaults, each setting as its variable; secrets aside.
+    """Return the settings that differ from the defaults as variables, without secrets.
 
     Raises
     ------
     ConfigurationError
-        Naming a setting that no variable can carry.
+        Naming a setting that cannot be a variable.
 
     Examples
     --------
@@ -58,21 +58,21 @@ def as_variables(config: BaseModel, names: Names = PROGRAM) -> dict[str, str]:
 
 
 def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tuple[str, str]]:
-    """Give the variables of a section, as far as it is not as `default`, or as its fields say."""
+    """Yield the variables of a section for values that differ from `default` or its fields'."""
     here = replace(node, annotation=type(value))
     same_kind = isinstance(default, type(value))
     for member in here.members:
         name = str(member.place[-1])
         given = getattr(value, name, None)
         usual = getattr(default, name, None) if same_kind else member.default
-        # Who reads a suggested setting elsewhere would be suggested something else.
+        # On another machine, another value would be suggested.
         is_answered = member.suggested is not None and name in value.model_fields_set
         is_usual = given == usual and not is_answered
         if member.is_secret or is_usual or _holds_secret(given):
             continue
         if isinstance(given, BaseModel):
             inside = dict(_differing(member, given, usual))
-            # A section that is there, with nothing in it that is not as usual.
+            # A section that exists with only default values.
             yield from (inside or {member.variable: "{}"}).items()
         else:
             yield member.variable, _text(given)
@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
 
 
 def _check_carried(config: BaseModel, variables: Mapping[str, str], names: Names) -> None:
-    """Raise unless the variables, with the secrets beside them, make the configuration again."""
+    """Raise unless the variables, with the secrets, reproduce the configuration."""
     secrets: dict[str, str] = {}
     dumped(config, SecretSplitter(secrets, names))
     wanted = dumped(config, mask)
@@ -103,7 +103,7 @@ def _check_carried(config: BaseModel, variables: Mapping[str, str], names: Names
         raise _not_carried("the configuration", error.message) from error
     where = _first_difference(wanted, dumped(again, mask))
     if where is not None:
-        raise _not_carried(".".join(where) or "the configuration", "it would be read as another")
+        raise _not_carried(".".join(where) or "the configuration", "it would be read differently")
 
 
 def _not_carried(what: str, why: str) -> ConfigurationError:
@@ -124,29 +124,29 @@ def _first_difference(one: Any, other: Any) -> tuple[str, ...] | None:
     return None if one == other else ()
 
 
-# ---- what there is
+# ---- the table
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, as a table describes it."""
+    """One row of the table of settings."""
 
     variable: str
     kind: str
     default: str
-    """Empty: none, or what is suggested for the place of the sensor."""
+    """Empty: no default, or one suggested by the place of the sensor."""
     valid: str
-    """Its range or its choices; empty: what its kind says."""
+    """Its range or its choices; empty: any of its kind."""
     meaning: str
     section: str
-    """Where it is, as in ``messaging.mqtt``; empty: at the top."""
+    """Its section, as in ``messaging.mqtt``; empty: at the top."""
     is_optional: bool
-    """Whether its section is there only once one of its settings is."""
+    """Whether its section only exists once one of its settings is given."""
     is_secret: bool
 
 
 def settings_table(schema: type[BaseModel], names: Names = PROGRAM) -> list[Setting]:
-    """Return every setting of a schema that one variable can give, in order.
+    """Return every setting of a schema that a variable can give, in order.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _meaning(member: ConfigTree) -> str:
     text = member.description or ""
     if member.suggested is None:
         return text
-    return f"{text} Default: that of the coordinates, else that of the machine.".lstrip()
+    return f"{text} Default: the zone of the coordinates, else that of the machine.".lstrip()
 
 
 def _shown(default: Any) -> str:

@@ -1,4 +1,4 @@
-"""The section ``web`` of ``config/sensor.json``: the page of the sensor."""
+"""The section ``web`` of ``config/sensor.json``: the web page of the sensor."""
 
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
@@ -29,37 +29,37 @@ def _proxy(text: str) -> str:
 
 
 class Web(BaseModel):
-    """The page of the sensor, in a browser."""
+    """The web page of the sensor."""
 
-    enabled: bool = Field(default=False, description="Whether the page is served.")
+    enabled: bool = Field(default=False, description="Whether the web page is served.")
     host: Annotated[str, AfterValidator(_address)] = Field(
         default=LISTEN_HERE,
-        description="Address of this machine on which the page is reached: 127.0.0.1 from this "
-        "machine only, 0.0.0.0 from everywhere.",
+        description="Address on which the web page listens: 127.0.0.1 for this "
+        "machine only, 0.0.0.0 for all networks.",
     )
-    port: int = Field(default=8080, ge=1, le=65_535, description="Port of the page.")
+    port: int = Field(default=8080, ge=1, le=65_535, description="Port of the web page.")
     public: bool = Field(
-        default=False, description="Whether everybody may read it; to change anything, log in."
+        default=False, description="Whether anyone may read it; changes always need a login."
     )
     live_audio: Literal["nobody", "members", "everybody"] = Field(
         default="members",
-        description="Who may listen to what the microphone hears now: nobody, who is logged in, "
-        "or everybody who may read the page.",
+        description="Who may listen to the live sound of the microphone: nobody, people who are "
+        "logged in, or everybody who may read the page.",
     )
     metrics: bool = Field(
         default=False,
-        description="Whether everybody who reaches the page may read /metrics, for Prometheus.",
+        description="Whether anyone who reaches the page may read /metrics, for Prometheus.",
     )
     path_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="", description='Path below which a reverse proxy shows the page, such as "/oak".'
+        default="", description='Path at which a reverse proxy shows the page, such as "/oak".'
     )
     trusted_proxy: Annotated[str, AfterValidator(_proxy)] = Field(
         default="",
-        description="Address or network of a reverse proxy; what it says of the browser's address "
-        "and of https is believed.",
+        description="Address or network of a reverse proxy whose headers about the browser's "
+        "address and https are trusted.",
     )
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach it."""
         return ip_address(self.host).is_loopback

@@ -1,4 +1,4 @@
-"""YAML 1.2, by ruamel.yaml; imported only when a file is one."""
+"""YAML 1.2, by ruamel.yaml; imported only for a YAML file."""
 
 import io
 import re
@@ -19,11 +19,11 @@ __all__ = ["read_yaml", "write_yaml"]
 _PLAIN = re.compile(
     r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[A-Za-z/][\w./-]*\Z", re.IGNORECASE | re.ASCII
 )
-"""Text that needs no quotes, not even for readers of YAML 1.1, to whom `no` is false."""
+"""Text that needs no quotes, even for readers of YAML 1.1, where `no` means false."""
 
 
 class _YamlError(ValueError):
-    """A text is broken; `lineno` and `msg` as json's own error has them."""
+    """A text is not valid YAML; `lineno` and `msg` are as in json's errors."""
 
     def __init__(self, lineno: int, msg: str) -> None:
         super().__init__(msg)
@@ -32,7 +32,7 @@ class _YamlError(ValueError):
 
 
 class _Constructor(SafeConstructor):
-    """Leaves dates, and numbers that begin with 0, as text: the schema says what they are."""
+    """Leaves dates, and numbers that start with 0, as text: the schema gives their types."""
 
     def construct_yaml_int(self, node: Any) -> Any:
         text = str(self.construct_scalar(node))
@@ -46,12 +46,12 @@ _Constructor.add_constructor("tag:yaml.org,2002:timestamp", _Constructor.constru
 
 
 def read_yaml(text: str) -> Any:
-    """Return what a text in YAML holds.
+    """Return the data in a YAML text.
 
     Raises
     ------
     ValueError
-        If it is broken, has a name twice, or holds itself; `lineno` says where.
+        If it is not valid, has a name twice, or contains itself; `lineno` says where.
     """
     require_size(len(text), MOST_YAML)
     yaml = YAML(typ="safe", pure=True)
@@ -66,7 +66,7 @@ def read_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         why = " ".join(str(error.problem or error.context).split())
         raise _YamlError(mark.line + 1 if mark else 1, why) from error
-    except ReaderError as error:  # a character that no YAML may have, such as NUL
+    except ReaderError as error:  # a character that YAML does not allow, such as NUL
         line = text.count("\n", 0, error.position) + 1
         code = f"U+{ord(text[error.position]):04X}"
         raise _YamlError(line, f"the character {code} cannot be in a text file") from error
@@ -75,13 +75,13 @@ def read_yaml(text: str) -> Any:
 
 
 def _count(node: Node, above: list[Node], seen: int = 0) -> int:
-    """Return the number of nodes, aliases written out; refuse what holds itself, and too many."""
+    """Return the number of nodes, aliases expanded; refuse recursion, and too many."""
     line = node.start_mark.line + 1
     if any(node is one for one in above):
-        raise _YamlError(line, "it holds itself")
+        raise _YamlError(line, "it contains itself")
     seen += 1
     if seen > MOST_NODES:
-        raise _YamlError(line, "its aliases stand for too much")
+        raise _YamlError(line, "its aliases expand to too much")
     above.append(node)
     if isinstance(node, SequenceNode):
         for item in node.value:
@@ -92,7 +92,7 @@ def _count(node: Node, above: list[Node], seen: int = 0) -> int:
             if not isinstance(key, ScalarNode):
                 raise _YamlError(key.start_mark.line + 1, "a name must be a single value")
             if key.value in names:
-                raise _YamlError(key.start_mark.line + 1, f'"{key.value}" is there twice')
+                raise _YamlError(key.start_mark.line + 1, f'"{key.value}" occurs twice')
             names.add(key.value)
             seen = _count(value, above, seen)
     above.pop()
@@ -100,14 +100,14 @@ def _count(node: Node, above: list[Node], seen: int = 0) -> int:
 
 
 def _named(data: Any) -> Any:
-    """Return the same with text for every name, as JSON has it."""
+    """Return the same data with text for every name, as in JSON."""
     if isinstance(data, dict):
         return {str(key): _named(value) for key, value in data.items()}
     return [_named(item) for item in data] if isinstance(data, list) else data
 
 
 class _Representer(SafeRepresenter):
-    """Writes in full what stands at several places, and quotes what could be no text."""
+    """Writes repeated values in full, and quotes text that could be read as something else."""
 
     def represent_str(self, data: str) -> Any:
         style = None if _PLAIN.match(data) else '"'
@@ -122,7 +122,7 @@ _Representer.add_representer(str, _Representer.represent_str)
 
 
 def write_yaml(documents: Iterable[Any]) -> str:
-    """Return documents as a text in YAML, which readers of YAML 1.1 understand, too.
+    """Return documents as a text in YAML, which readers of YAML 1.1 also understand.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The alarms of a sensor, from the file in which its services keep them."""
+"""The alarms of a sensor, from the file in which its services store them."""
 
 from datetime import datetime
 
@@ -41,7 +41,7 @@ class AlarmState(BaseModel):
 
 
 def alarm_store(settings: Settings) -> SqliteAlarmStore | None:
-    """Return the alarms of a home, to be read; None if it has never looked for faults."""
+    """Return the alarms of a home, for reading; None if it has never looked for faults."""
     path = alarms_file(settings)
     if not path.exists():
         return None
@@ -62,7 +62,7 @@ def active_alarms(settings: Settings) -> list[AlarmState]:
 
 
 def suspect_times(settings: Settings) -> list[tuple[datetime, datetime]]:
-    """Return when the microphone heard nothing by its own trend; in order, without overlap.
+    """Return when the microphone was deaf by its own trend; in order, without overlap.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def suspect_times(settings: Settings) -> list[tuple[datetime, datetime]]:
 
 
 def every_alarm(settings: Settings, since: datetime | None = None) -> list[AlarmState]:
-    """Return the alarms since a time, those that are over too, the oldest first.
+    """Return the alarms since a time, including past ones, the oldest first.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a sensor has still to do: recordings to process and messages to send."""
+"""The pending work of a sensor: recordings to process and messages to send."""
 
 from pydantic import BaseModel
 
@@ -15,16 +15,16 @@ __all__ = ["MessagesWaiting", "left_over", "waiting_messages"]
 
 
 class MessagesWaiting(BaseModel):
-    """The messages that a messenger has still to send."""
+    """The messages that a messenger has yet to send."""
 
     messenger: str
     waiting: int
     paused_until: AwareDatetime | None = None
-    """The server asked to be sent nothing before."""
+    """The server asked for no messages before this time."""
     expired: int = 0
     """Messages that had become too old to be sent."""
     bytes_today: int | None = None
-    """Spent today (UTC) of `bytes_per_day`; None: nothing, or there is no budget."""
+    """Bytes of `bytes_per_day` used today (UTC); None: none, or there is no budget."""
     bytes_per_day: int | None = None
 
     def words(self) -> str:
@@ -37,7 +37,7 @@ class MessagesWaiting(BaseModel):
         """
         notes = []
         if self.paused_until is not None:
-            notes.append(f"none before {self.paused_until:%H:%M:%S} UTC, as the server asks")
+            notes.append(f"none before {self.paused_until:%H:%M:%S} UTC, as the server asked")
         if self.expired:
             notes.append(f"{self.expired} too old to be sent")
         if self.bytes_per_day is not None and self.bytes_today is not None:
@@ -47,7 +47,7 @@ class MessagesWaiting(BaseModel):
 
 
 def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
-    """Return what each messenger has still to send; nothing if that cannot be read."""
+    """Return what each messenger has yet to send; nothing if that cannot be read."""
     path = configured_path(settings, "messaging.messages_db")
     if path is None:
         return []
@@ -56,7 +56,7 @@ def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
         counts, pauses = store.count_deliveries(), store.get_pauses()
         spent, budget = store.get_bytes_sent(), load_sensor(settings).outbox.bytes_per_day
     except AcoupiError:
-        return []  # `program_state` tells it
+        return []  # `program_state` reports it
     finally:
         store.close()
     return [
@@ -73,7 +73,7 @@ def waiting_messages(settings: Settings) -> list[MessagesWaiting]:
 
 
 def left_over(settings: Settings) -> list[str]:
-    """Return what is left to do when the services have stopped, one sentence for each kind."""
+    """Return the work left when the services have stopped, one sentence for each kind."""
     found = []
     if pending := _recordings_in_spool(settings):
         found.append(f"{_counted(pending, 'recording')} to be processed by the next start.")

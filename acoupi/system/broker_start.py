@@ -1,4 +1,4 @@
-"""`acoupi.services.broker_start` under the name that rendered files have for it."""
+"""`acoupi.services.broker_start` under the name in rendered files."""
 
 from acoupi.services.broker_start import main
 

@@ -1,4 +1,4 @@
-"""Checking parts of a program where each will run: ``python -m acoupi.system.checks``.
+"""Checking parts of a program where each of them will run: ``python -m acoupi.system.checks``.
 
 A container without a microphone, or without a network, can check only some of them.
 """
@@ -31,7 +31,7 @@ def check_parts(program: AcoupiProgram[Any], parts: Collection[CheckPart]) -> st
     Returns
     -------
     str
-        How fast the model is, in words; None if it was not among the parts.
+        The speed of the model, in words; None if it was not checked.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Choosing what was heard, in words as people write them: options of commands, fields of a page."""
+"""Filters of what was heard, from the words of people: options of commands, fields of a page."""
 
 import datetime
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ __all__ = ["Choice", "Choosing", "known_as", "moment_of", "time_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen, as it was written; None where nothing was."""
+    """The filters as they were written; None where not given."""
 
     since: str | None = None
     until: str | None = None
@@ -37,16 +37,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Choosing:
-    """Makes filters of what was chosen.
+    """Converts words to filters.
 
     Parameters
     ----------
     reader
-        What knows what there is.
+        Knows the existing names.
     zone
-        Of times that have none.
+        Time zone of times without one.
     before
-        What stands before names: "--" for options.
+        Prefix of names in errors: "--" for options.
     """
 
     reader: Reader
@@ -54,12 +54,12 @@ class Choosing:
     before: str = ""
 
     def filters(self, chosen: Choice) -> Filters:
-        """Return the filters that were meant.
+        """Return the filters.
 
         Raises
         ------
         ParameterError
-            If something is named that was never heard, or is none of the known words.
+            If a name was never heard, or is not one of the known words.
         """
         reader = self.reader
         sites = {
@@ -81,12 +81,12 @@ class Choosing:
         )
 
     def deployments_named(self, text: str) -> list[Deployment]:
-        """Return the deployments of a name, or the one of an id or its unique beginning.
+        """Return the deployments with a name, or the one with an id or a unique start of an id.
 
         Raises
         ------
         ParameterError
-            If there is none; the nearest name is told.
+            If there is none, with the nearest name.
         """
         found = self.reader.get_deployments()
         named = [one for one in found if one.name == text]
@@ -97,9 +97,9 @@ class Choosing:
         known_as(option, "deployment", text, [one.name for one in found])
         raise ParameterError(
             text,
-            f'"{text}" is the beginning of {len(begins)} ids of deployments.',
+            f'"{text}" is the start of {len(begins)} ids of deployments.',
             f"{option} {begins[0].id}",
-            why="a beginning must fit one of them only.",
+            why="it must match only one of them.",
         )
 
     def _known(self, what: str, given: Sequence[str] | None, ask: Any) -> frozenset[str] | None:
@@ -140,12 +140,12 @@ class Choosing:
 
 
 def known_as(option: str, what: str, text: str, known: list[str]) -> str:
-    """Return a text that is known.
+    """Return a text that is one of the known names.
 
     Raises
     ------
     ParameterError
-        If it is not; the nearest one is told.
+        If it is not, with the nearest one.
     """
     if text in known:
         return text
@@ -156,7 +156,7 @@ def known_as(option: str, what: str, text: str, known: list[str]) -> str:
         text,
         f'there is no {what} "{text}" in what was heard.',
         f'{option} "{near}"' if near else "acoupi recordings list",
-        why=f"there is {names or 'none at all'}.",
+        why=f"the known ones are: {names or 'none'}.",
     )
 
 
@@ -184,9 +184,9 @@ def time_of(
     Parameters
     ----------
     zone
-        Of the sensor: what day it is there.
+        The sensor's time zone, for its date.
     ends_day
-        A day alone means its end.
+        Whether a day means its end.
 
     Raises
     ------

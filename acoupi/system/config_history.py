@@ -1,7 +1,7 @@
-"""Every configuration that was in force: since when, and what set it.
+"""The history of configurations: since when each was in force, and what set it.
 
-They stand in ``config/history.jsonl``, one a line, without secrets: written with the
-configuration itself, all or nothing. The newest `MOST` are kept.
+The history is ``config/history.jsonl``, one configuration a line, without secrets. It is written
+in the same commit as the configuration. The newest `MOST` are kept.
 """
 
 import datetime
@@ -46,42 +46,42 @@ BEFORE = "before the history was kept"
 
 
 class InForce(BaseModel):
-    """A configuration, as it was put in force."""
+    """A configuration that came into force."""
 
     on: datetime.datetime
     by: str
-    """What put it in force, such as "acoupi setup"."""
+    """The command that set it, such as "acoupi setup"."""
     version: str
-    """Of acoupi; empty if it is not known."""
+    """Version of acoupi; empty if unknown."""
     program: str
     settings: dict[str, Any]
-    """As in ``program.json``: secrets are references."""
+    """Settings as in ``program.json``: secrets are references."""
     sensor: dict[str, Any]
     """As in ``sensor.json``."""
 
     def is_same(self, other: "InForce") -> bool:
-        """Return whether it says the same as another."""
+        """Return whether its settings are the same as another's."""
         return not any(changes_between(other, self))
 
 
 class Change(NamedTuple):
-    """A setting that differs."""
+    """A setting that differs between two configurations."""
 
     setting: str
     before: Any
     after: Any
-    """None: it is not there."""
+    """The values; None if the setting is missing."""
 
 
 def history_file(settings: Settings) -> Path:
-    """Return where the history of a home is."""
+    """Return the file of a home's history."""
     return settings.program_config_file.with_name(FILE)
 
 
 def read_history(settings: Settings) -> list[InForce]:
-    """Return the configurations that were in force, the oldest first.
+    """Return the history, the oldest configuration first.
 
-    Lines that were damaged are left out.
+    Damaged lines are skipped.
 
     Raises
     ------
@@ -94,16 +94,16 @@ def read_history(settings: Settings) -> list[InForce]:
 def history_files(
     settings: Settings, files: Mapping[Path, RenderedFile], by: str
 ) -> dict[Path, RenderedFile]:
-    """Return the history with the configuration that some files will put in force.
+    """Return the history file with the new configuration in these files added.
 
-    Nothing if that is in force already.
+    No file if that is in force already.
 
     Parameters
     ----------
     files
-        What is written with it; a file of the configuration that is missing there stays as it is.
+        The files of the commit; configuration files that are missing in it stay unchanged.
     by
-        What puts it in force.
+        The command that sets it.
     """
     text = _text(settings)
     known = list(_entries(text))
@@ -126,17 +126,17 @@ def changes_between(before: InForce, after: InForce) -> Iterator[Change]:
 
 
 def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, "SetupRequest"]:
-    """Return an earlier configuration, and what puts it in force again.
+    """Return an earlier configuration, and the request that restores it.
 
     Parameters
     ----------
     number
-        Which, from 1 for the oldest; None: the one before the present.
+        Its number, 1 for the oldest; None: the previous one.
 
     Raises
     ------
     AcoupiError
-        If there is none, or it is not valid any more (a secret may be gone).
+        If there is none, or it is no longer valid (a secret may be missing).
     """
     from acoupi.system.planning import SetupRequest  # noqa: PLC0415 - only here
 
@@ -148,7 +148,7 @@ def request_of(settings: Settings, number: int | None = None) -> tuple[InForce, 
             if number < 1
             else f"there is no configuration {number}.",
             "acoupi config history",
-            why=f"the history of this sensor has {len(known)}.",
+            why=f"the history of this sensor has {len(known)} configurations.",
         )
     wanted = known[number - 1]
     folder = settings.program_config_file.parent
@@ -198,7 +198,7 @@ def _entries(text: str) -> Iterator[InForce]:
 
 
 def _present(settings: Settings) -> InForce | None:
-    """Return what is in force in a home that has no history yet; None if that cannot be read."""
+    """Return the settings in force in a home without history; None if they cannot be read."""
     path = settings.program_config_file
     if not is_there(path):
         return None

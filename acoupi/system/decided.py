@@ -1,4 +1,4 @@
-"""Settings that a hub decides: nobody else changes them."""
+"""Settings that a hub decides, and that cannot be changed elsewhere."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ __all__ = ["check_decided"]
 
 
 def check_decided(config: Path, plan: Plan, beside: Mapping[Path, RenderedFile]) -> None:
-    """Refuse another value of a setting that a hub decides.
+    """Refuse a different value for a setting that a hub decides.
 
     Parameters
     ----------
     config
         The folder ``config/``.
     beside
-        What is written with the plan; what a hub decides may be in it.
+        The files of the commit, which may include new decisions of the hub.
 
     Raises
     ------
@@ -33,12 +33,12 @@ def check_decided(config: Path, plan: Plan, beside: Mapping[Path, RenderedFile])
     for name, value in (from_hub.decided if from_hub else {}).items():
         try:
             is_same = json.loads(dump_setting(plan.config, plan.sensor, name)) == value
-        except ParameterError:  # another program has none of that name
+        except ParameterError:  # another program may not have this setting
             is_same = False
         if not is_same:
             raise ConfigurationError(
                 f'the hub decides "{name}".',
                 f"acoupi fleet unset … {name}   (at the hub)",
-                why=f"the hub gives {json.dumps(value)}; what was chosen here holds again when it "
+                why=f"the hub gives {json.dumps(value)}; the value set here returns when the hub "
                 "gives nothing.",
             )

@@ -74,7 +74,7 @@ def write_deployment(settings: Settings, deployment: data.Deployment) -> None:
 
 
 def undo_deployment(settings: Settings, deployment: data.Deployment) -> None:
-    """Make it as if a deployment had never been started; others are left alone."""
+    """Remove a deployment that could not start; others are not touched."""
     path = settings.deployment_file
     with changing(path.parent, "acoupi deployment start"):
         deployed = read_deployed(path)
@@ -118,7 +118,7 @@ def start_deployment(
     latitude: float | None = None,
     longitude: float | None = None,
 ) -> data.Deployment:
-    """Record the start of a deployment; starts no services.
+    """Record the start of a deployment, without starting services.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def start_deployment(
 
 
 def end_deployment(settings: Settings) -> data.Deployment:
-    """Record the end of the current deployment and return it; stops no services.
+    """Record the end of the current deployment and return it, without stopping services.
 
     Raises
     ------

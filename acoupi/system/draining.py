@@ -1,4 +1,4 @@
-"""Finishing what waits before a sensor stops: ``acoupi deployment stop --drain``."""
+"""Finishing the waiting work before a sensor stops: ``acoupi deployment stop --drain``."""
 
 import threading
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from acoupi.tasks.messaging import messenger_names
 __all__ = ["NOTHING", "Work", "check_can_drain", "wait_until_drained", "work_left"]
 
 INTERVAL = 2.0
-"""Seconds between two looks at what is left."""
+"""Seconds between two looks at the remaining work."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a sensor has still to do."""
+    """The pending work of a sensor."""
 
     recordings: int
     messages: int
-    """Once for each messenger that has still to send it."""
+    """Messages, counted once for each messenger that has yet to send them."""
     unreported: int = 0
-    """What the hub does not know yet, such as recordings and verdicts."""
+    """Changes to report to the hub, such as recordings and verdicts."""
     sounds: int = 0
-    """Sound files that the hub is to get."""
+    """Sound files to send to the hub."""
 
     def words(self) -> str:
         """Describe it.
@@ -59,21 +59,25 @@ NOTHING = Work(0, 0)
 
 
 def check_can_drain(sensor: Sensor) -> None:
-    """Refuse if nothing would work on once the recorder has stopped.
+    """Refuse if stopping the recorder would stop all other work, too.
 
     Raises
     ------
     TargetError
-        Naming the worker that records and does the rest, too.
+        Naming the worker that records and also does the rest.
     """
     recorder = sensor.target.recorder
     workers = [one for one in sensor.target.services if one.is_worker and one is not recorder]
     if recorder is not None and not _does_the_rest(recorder, workers):
         return
-    why = "it has no recorder" if recorder is None else f"one worker, {recorder.name}, does it all"
+    why = (
+        "it has no recorder"
+        if recorder is None
+        else f"one worker, {recorder.name}, does everything"
+    )
     raise TargetError(
-        "cannot finish what waits after recording has stopped.",
-        "acoupi stop   (what waits is done after the next start)",
+        "cannot finish the waiting work after recording has stopped.",
+        "acoupi stop   (waiting work is done after the next start)",
         why=f"{why}.",
     )
 
@@ -85,14 +89,14 @@ def _does_the_rest(recorder: Service, others: list[Service]) -> bool:
 
 
 def work_left(sensor: Sensor, messengers: set[str] | None) -> Work:
-    """Return what is left to do.
+    """Return the pending work.
 
     Parameters
     ----------
     sensor
         The sensor.
     messengers
-        Names of the messengers that count; None: all that the store knows.
+        Names of the messengers that count; None: all in the store.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def work_left(sensor: Sensor, messengers: set[str] | None) -> Work:
 
 
 def wait_until_drained(sensor: Sensor, limit: float, show: Callable[[Work], None]) -> Work:
-    """Wait until everything is processed and sent; a Ctrl-C ends the waiting.
+    """Wait until everything is processed and sent; Ctrl-C stops the wait.
 
     Parameters
     ----------
@@ -122,12 +126,12 @@ def wait_until_drained(sensor: Sensor, limit: float, show: Callable[[Work], None
     limit
         Longest wait, seconds.
     show
-        Called at each look with what is left.
+        Called with the pending work at each look.
 
     Returns
     -------
     Work
-        What is left.
+        The pending work.
     """
     end, messengers = clock.monotonic() + limit, _current_messengers(sensor)
     work = NOTHING
@@ -139,7 +143,7 @@ def wait_until_drained(sensor: Sensor, limit: float, show: Callable[[Work], None
 
 
 def _current_messengers(sensor: Sensor) -> set[str] | None:
-    """Return the names of the messengers; the store knows former ones, too, which send nothing.
+    """Return the names of the messengers; the store also has former ones, which send nothing.
 
     None: the program is not installed here.
     """

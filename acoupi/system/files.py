@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 def get_temp_dir(in_memory: bool = True) -> Path:
-    """Return where recordings wait to be analysed: ``data/spool`` of the home.
+    """Return the folder where recordings wait to be analysed: ``data/spool`` of the home.
 
     Always on a disk: these recordings must survive a power cut.
     """
@@ -34,7 +34,7 @@ def get_temp_files(path: Path | None = None) -> list[Path]:
     Parameters
     ----------
     path
-        None: where recordings wait.
+        None: the folder where recordings wait.
     """
     return list_recordings(spool_dir() if path is None else path)
 
@@ -45,7 +45,7 @@ def get_temp_file_id(path: Path) -> UUID:
     Raises
     ------
     ValueError
-        If the name holds none.
+        If the name has none.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def get_temp_file_id(path: Path) -> UUID:
 def move_recording(
     recording: data.Recording, dest: Path, logger: logging.Logger | None = None
 ) -> Path | None:
-    """Move the file of a recording and return where it is then.
+    """Move the file of a recording and return its new path.
 
     If the name is taken, a number is added: no file is ever overwritten. The
     store is not updated. None if the recording has no file.
@@ -66,7 +66,7 @@ def move_recording(
     Raises
     ------
     OSError
-        If the disk is full or refuses; then the file stays where it was.
+        If the disk is full or fails; then the file stays where it was.
     """
     if recording.path is None:
         (logger or _logger).error("The recording %s has no file to move.", recording.id)

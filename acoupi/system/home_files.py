@@ -1,6 +1,6 @@
-"""Whether the files of a home hold what acoupi wrote into them.
+"""Checks that the files of a home are as acoupi wrote them.
 
-What is right for each file and each kind of damage is in ``docs/damaged-files.md``.
+``docs/damaged-files.md`` lists each file and each kind of damage.
 """
 
 import json
@@ -38,13 +38,13 @@ DATABASES: dict[str, Schema] = {
     "paths.db_metadata": metadata_sql.SCHEMA,
     "messaging.messages_db": message_sql.SCHEMA,
 }
-"""What is in the databases of a home, by the setting that names the file."""
+"""Contents of the databases of a home, by the setting of their path."""
 PATIENCE = 5.0
-"""Seconds for which a database is examined; a sound one of many gigabytes takes longer."""
+"""Longest check of a database, seconds; an intact one of many gigabytes takes longer."""
 
 
 def check_files(settings: Settings, *, owns_data: bool = True) -> None:
-    """Read every file of the home, and examine its databases; those set aside are logged.
+    """Read every file of the home, and check its databases; those set aside are logged.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def check_files(settings: Settings, *, owns_data: bool = True) -> None:
     Raises
     ------
     AcoupiError
-        Of the first that is damaged, or that another version wrote.
+        For the first file that is damaged or was written by another version.
     """
     for read in _readers(settings, PATIENCE, owns_data):
         read()
@@ -63,9 +63,9 @@ def check_files(settings: Settings, *, owns_data: bool = True) -> None:
 
 
 def faults_of_files(settings: Settings, *, owns_data: bool = True) -> list[str]:
-    """Return what is wrong with the files of a home, one sentence for each; nothing is raised.
+    """Return what is wrong with the files of a home, one sentence for each; without raising.
 
-    The databases are opened, but not examined page by page.
+    The databases are opened, but not checked page by page.
     """
     found = []
     for read in _readers(settings, 0.0, owns_data):
@@ -77,7 +77,7 @@ def faults_of_files(settings: Settings, *, owns_data: bool = True) -> list[str]:
 
 
 def healings_here(settings: Settings) -> list[Healing]:
-    """Return what became of the damaged databases of a home, until their files are moved away."""
+    """Return what was saved of damaged databases, until their files are moved away."""
     paths = [
         *(_named_path(settings, setting) for setting in DATABASES),
         alarms_file(settings),
@@ -110,7 +110,7 @@ def _readers(
 
 
 def _databases(settings: Settings) -> Iterator[tuple[Path, Schema]]:
-    """Yield the databases that are there."""
+    """Yield the databases that exist."""
     for setting, schema in DATABASES.items():
         if (path := configured_path(settings, setting)) is not None:
             yield path, schema
@@ -130,11 +130,11 @@ def configured_path(settings: Settings, setting: str) -> Path | None:
 def _named_path(settings: Settings, setting: str) -> Path | None:
     section, _, name = setting.partition(".")
     try:
-        # The raw file: the program may be in an image only.
+        # The raw file: the program may only be installed in an image.
         content = json.loads(read_whole(settings.program_config_file))
         return Path(content[section][name])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # a damaged file is told by its own reader
+        return None  # a damaged file is reported by its own reader
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:

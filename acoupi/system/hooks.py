@@ -1,4 +1,4 @@
-"""`acoupi.services.program_hooks` under the name that rendered files have for it."""
+"""`acoupi.services.program_hooks` under the name in rendered files."""
 
 from acoupi.services.program_hooks import main
 

@@ -1,8 +1,7 @@
 """From a program to a sensor, and from there to a deployment and back.
 
-`set_up` first decides everything (which files, with what in them) and only
-then writes, all or nothing. `begin` undoes, in reverse order, what it had done
-when a later step fails.
+`set_up` first decides everything (the files and their contents) and only then writes, all or
+nothing. `begin` undoes its earlier steps, in reverse order, when a later one fails.
 
 The functions that published programs call take `Settings`; the others take the
 `Sensor` that the command line has read.
@@ -74,14 +73,14 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 def set_up(settings: Settings, request: SetupRequest) -> None:
-    """Make a home into a sensor: check everything, then write everything.
+    """Set up a sensor in a home: check everything, then write everything.
 
-    A second setup keeps the answers of the first where it is given no others.
+    A second setup keeps the answers of the first unless it is given new ones.
 
     Raises
     ------
     AcoupiError
-        If anything is wrong. Nothing was written then.
+        If anything is wrong; then nothing was written.
     """
     check_home(settings, adopts=request.adopts_folder)
     adopted = adopted_names(settings)
@@ -133,12 +132,12 @@ def setup_program(
     config: BaseModel | None = None,
     sensor: BaseModel | None = None,
 ) -> None:
-    """Make a home into a sensor; see `set_up`, and `SetupRequest` for the parameters.
+    """Set up a sensor in a home; see `set_up`, and `SetupRequest` for the parameters.
 
     Raises
     ------
     AcoupiError
-        If anything is wrong. Nothing was written then.
+        If anything is wrong; then nothing was written.
     """
     request = SetupRequest(
         program_name,
@@ -157,9 +156,9 @@ def setup_program(
 
 
 def _check_not_edited(settings: Settings, plan: Plan) -> None:
-    """Refuse to write over what was edited by hand, or what comes from variables.
+    """Refuse to overwrite files that were edited by hand, or settings from variables.
 
-    A home that set itself up has a schedule that no setup wrote, and nobody by hand.
+    A home that set itself up has a schedule that neither setup nor a person wrote.
     """
     before, files = plan.previous, dict(plan.generated)
     if before is not None and not before.files:
@@ -171,14 +170,14 @@ def _check_not_edited(settings: Settings, plan: Plan) -> None:
             raise ConfigurationError(
                 f"the settings of the sensor in {settings.home} come from variables.",
                 "where the services are run, set ACOUPI_CONFIG__… (in .env), and start them "
-                "again; or, to change them here all the same: acoupi setup --force",
-                why="it set itself up, and what is changed here is lost when they change.",
+                "again; or, to change them here anyway: acoupi setup --force",
+                why="it set itself up, and changes made here are lost when the variables change.",
             )
     check_not_edited(settings.home, files, before)
 
 
 def _check_movable(settings: Settings, plan: Plan) -> None:
-    """Refuse another target while services run that only the present one can stop."""
+    """Refuse another target while services run that only the current one can stop."""
     before = plan.previous
     if before is None or before.target == plan.target.name:
         return
@@ -188,7 +187,7 @@ def _check_movable(settings: Settings, plan: Plan) -> None:
             f"cannot move the sensor from the target {before.target} to {plan.target.name}.",
             "acoupi stop   (where there is no deployment: "
             f"{find_target(before.target).stop_command}), then again",
-            why=f"{', '.join(running)} still run, and setup would remove what stops them.",
+            why=f"{', '.join(running)} still run, and setup would remove their stop scripts.",
         )
 
 
@@ -210,7 +209,7 @@ def setup_diff(settings: Settings, request: SetupRequest) -> list[FileDiff]:
 
 
 def write_program_file(program_name: str, settings: Settings) -> None:
-    """Write ``app.py`` alone; `setup_program` does this and the rest.
+    """Write only ``app.py``; `setup_program` also writes all other files.
 
     Raises
     ------
@@ -227,9 +226,9 @@ def write_program_file(program_name: str, settings: Settings) -> None:
 
 @contextmanager
 def _undone_by(undo: Callable[[], object], *, if_need_be: bool = False) -> Iterator[None]:
-    """Call `undo` if the block fails; if that fails too, say so beside the first error.
+    """Call `undo` if the block fails; if that fails too, add it to the first error.
 
-    With `if_need_be` there may have been nothing to undo: a failure is then only logged.
+    With `if_need_be` there may be nothing to undo: then a failure is only logged.
     """
     try:
         yield
@@ -316,7 +315,7 @@ def start_program(
 
 
 def _check_running(settings: Settings, deployment: data.Deployment) -> None:
-    """Refuse to call a deployment started that another command ended meanwhile."""
+    """Raise if another command ended the deployment while it was starting."""
     now = read_deployment(settings)
     if now is None or now.id != deployment.id or now.ended_on is not None:
         raise DeploymentError(
@@ -330,7 +329,7 @@ CallHook = Callable[[Hook, data.Deployment], None]
 
 
 def _hooks(sensor: Sensor) -> CallHook:
-    """Return what calls the hooks of the program, where the program is."""
+    """Return the function that calls the program's hooks, where the program is installed."""
     if sensor.target.has_own_python:
         return sensor.target.run_hook
     program = sensor.program
@@ -350,9 +349,8 @@ def finish(
 ) -> data.Deployment | None:
     """End the deployment: stop beat, then the workers, then let the program finish.
 
-    Without a deployment that was started, it is the unnamed one to which belongs what
-    has been recorded. The deployment is ended even if the program cannot finish; the error is
-    still raised.
+    If no deployment was started, end the unnamed one, to which earlier recordings belong. The
+    deployment is ended even if the program cannot finish; the error is still raised.
 
     Parameters
     ----------
@@ -361,13 +359,13 @@ def finish(
     echo
         Called with each command line that is run.
     drain
-        Called when only the recorder has stopped, and with it the deployment has ended; it
-        returns when the other services are to be stopped. None: all stop at once.
+        Called when only the recorder has stopped, and the deployment has ended; when it returns,
+        the other services are stopped. None: all stop at once.
 
     Returns
     -------
     Deployment
-        None if services ran that had recorded nothing yet; they are stopped.
+        None if the stopped services had recorded nothing yet.
 
     Raises
     ------
@@ -408,7 +406,7 @@ def _end(sensor: Sensor, *, is_named: bool) -> data.Deployment | None:
 
 def _end_unnamed(sensor: Sensor, ended_on: datetime) -> data.Deployment | None:
     """End the unnamed deployment and return it; None if there is none."""
-    # No other command names it meanwhile, which would end it, too.
+    # Locked, because a command that names it would also end it.
     with changing(sensor.settings.deployment_file.parent, "acoupi deployment stop"):
         unnamed = unnamed_deployment(sensor.settings)
         if unnamed is None:
@@ -421,7 +419,7 @@ def _end_unnamed(sensor: Sensor, ended_on: datetime) -> data.Deployment | None:
 def _require_deployment(sensor: Sensor) -> bool:
     """Return whether a deployment was started; refuse if there is nothing to end or to stop.
 
-    What a cut command left open in the store is finished there.
+    A deployment that an interrupted command left open in the store is ended.
     """
     try:
         get_current_deployment(sensor.settings)
@@ -470,16 +468,16 @@ def _log_level(level: str | None) -> Iterator[None]:
 def change_workers(
     sensor: Sensor, act: Literal["start", "stop", "restart"], log_level: LogLevel | None = None
 ) -> None:
-    """Start, stop or restart the workers, without beat; each first ends what it is doing.
+    """Start, stop or restart the workers, without beat; each first finishes its current task.
 
     Parameters
     ----------
     sensor
         The sensor.
     act
-        What to do.
+        "start", "stop" or "restart".
     log_level
-        None: as the settings say.
+        None: as in the settings.
 
     Raises
     ------
@@ -521,8 +519,8 @@ def restart_workers(settings: Settings, log_level: LogLevel | None = None) -> No
 def purge_queues(settings: Settings) -> dict[str, int]:
     """Empty the queues; return how many messages each had.
 
-    No recording is lost: the store knows which of them are waiting, and they
-    are sent again.
+    No recording is lost: the store keeps track of waiting recordings, and their tasks are
+    ordered again.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Recordings that wait in memory, and are lost if the power goes now."""
+"""Recordings that wait in memory, and would be lost in a power cut."""
 
 from pydantic import BaseModel
 
@@ -14,18 +14,18 @@ __all__ = ["InMemory", "in_memory"]
 
 
 class InMemory(BaseModel):
-    """What waits in memory."""
+    """The recordings that wait in memory."""
 
     memory_mb: int
-    """Megabytes that may be used."""
+    """Size limit, megabytes."""
     recordings: int
     seconds: float
-    """Length of their sound."""
+    """Their total duration."""
 
     def words(self) -> str:
-        """Return it in words, with what a power cut would cost."""
+        """Return it in words, with the loss in a power cut."""
         if not self.recordings:
-            return f"in memory (at most {self.memory_mb} MB): nothing waits there now"
+            return f"in memory (at most {self.memory_mb} MB): nothing is waiting there now"
         one = "recording" if self.recordings == 1 else "recordings"
         return (
             f"in memory (at most {self.memory_mb} MB): a power cut now would lose "
@@ -34,7 +34,7 @@ class InMemory(BaseModel):
 
 
 def in_memory(settings: Settings) -> InMemory | None:
-    """Return what waits in memory; None if all wait on the disk, or nothing is known."""
+    """Return the recordings in memory; None if all wait on the disk, or it is unknown."""
     try:
         most = load_sensor(settings).spool.memory_mb
         spool = configured_path(settings, "paths.tmp_audio")
@@ -44,7 +44,7 @@ def in_memory(settings: Settings) -> InMemory | None:
         with stores_that_only_read():
             waiting = SqliteStore(path).get_captured_recordings()
     except AcoupiError:
-        return None  # a damaged file is told by its own reader
+        return None  # a damaged file is reported by its own reader
     folder = memory_folder(spool)
     there = [one for one in waiting if one.path is not None and one.path.parent == folder]
     return InMemory(

@@ -1,4 +1,4 @@
-"""The metrics of a sensor, running or not, as a command reads them."""
+"""The metrics of a sensor, running or not, for commands."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def sensor_metrics(sensor: Sensor, program: AcoupiProgram[Any]) -> str:
         raise ConfigurationError(
             f"the program {sensor.program_name} has no metrics.",
             "acoupi status",
-            why="it keeps its recordings where acoupi does not know them.",
+            why="it does not store its recordings with acoupi.",
         )
     limits: Alarms = sensor.own_config.alarms  # type: ignore[attr-defined]
     if not alarms_file(sensor.settings).exists():

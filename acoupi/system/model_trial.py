@@ -16,16 +16,16 @@ from acoupi.programs import AcoupiProgram
 __all__ = ["try_model"]
 
 USUAL = {"duration": 3.0, "samplerate": 48_000, "audio_channels": 1, "time_expansion": 1.0}
-"""Of the sound for a model whose program has no recorder of the usual kind."""
+"""Sound for a model whose program has no recorder of the usual kind."""
 LONGEST = 60.0
-"""Seconds of sound; the time for longer recordings is calculated from that."""
+"""Longest sound, seconds; the time for longer recordings is extrapolated."""
 
 
 def try_model(program: AcoupiProgram[Any]) -> str | None:
-    """Run the model of a program on made-up sound, and return how long that took, in words.
+    """Run the model of a program on synthetic sound; return how long that took, in words.
 
-    The sound is as the recorder makes it: of its length, rate and channels. A model that is
-    slower than recordings come is run again, because the first run may have loaded its weights.
+    The sound has the length, rate and channels of the recorder's. If the model seems slower than
+    recordings arrive, it is run again: the first run may have included loading its weights.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def try_model(program: AcoupiProgram[Any]) -> str | None:
         raise HealthCheckError(
             f"the model is too slow: it takes {words}.",
             f"acoupi config set recording.interval {took * 1.2:.0f}   (or use a faster model)",
-            why=f"a recording comes every {_seconds(pause)}, so that more and more would wait.",
+            why=f"a recording is made every {_seconds(pause)}, so more and more would be waiting.",
         )
     return words
 
@@ -87,7 +87,7 @@ def _make_sound(folder: Path, sound: dict[str, Any]) -> data.Recording:
 
 
 def _run(model: Any, recording: data.Recording) -> float:
-    """Run a model, judge what it returns, and return the seconds that it took."""
+    """Run a model, check what it returns, and return the seconds that it took."""
     began = data.monotonic()
     try:
         output = model.run(recording)
@@ -99,14 +99,14 @@ def _run(model: Any, recording: data.Recording) -> float:
         raise HealthCheckError(
             f"the model does not work: it raised {type(error).__name__}.",
             "acoupi task run detection_task --recording FILE.wav   (shows where)",
-            why=f"{' '.join(str(error).split()) or 'it gives no reason'}.",
+            why=f"{' '.join(str(error).split()) or 'it gave no reason'}.",
         ) from error
     took = data.monotonic() - began
     if not isinstance(output, data.ModelOutput):
-        raise _wrong(f"it returned {type(output).__name__}, and not a ModelOutput")
+        raise _wrong(f"it returned {type(output).__name__}, not a ModelOutput")
     for number, one in enumerate(output.detections):
         if not isinstance(one, data.Detection):
-            raise _wrong(f"detection {number} is a {type(one).__name__}, and not a Detection")
+            raise _wrong(f"detection {number} is a {type(one).__name__}, not a Detection")
         try:
             type(one).model_validate(one.model_dump())
         except ValidationError as error:
@@ -118,8 +118,8 @@ def _run(model: Any, recording: data.Recording) -> float:
 
 def _wrong(why: str) -> HealthCheckError:
     return HealthCheckError(
-        "the model does not return what it should.",
-        "correct its method run: it returns an acoupi.data.ModelOutput",
+        "the model returned something unexpected.",
+        "correct its method run: it must return an acoupi.data.ModelOutput",
         why=f"{why}.",
     )
 

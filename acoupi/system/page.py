@@ -1,7 +1,7 @@
-"""The sensor as its page sees it: what `acoupi.web.sensor.Sensor` describes, over a home.
+"""The sensor for its web page: implements `acoupi.web.sensor.Sensor` for a home.
 
-It works where the services run, in a container or not, and asks no engine: services are judged
-by their pulses.
+It runs where the services run, in a container or not, without contacting an engine: it judges
+services by their pulses.
 """
 
 import os
@@ -48,9 +48,9 @@ JsonObject = dict[str, Any]
 LEVEL_DAYS, ALARM_DAYS = 7, 30
 MOST_LEVELS, MOST_LETTERS = 500, 50
 PLAN_DAYS = 2
-"""How far ahead the next recording is looked for."""
+"""How far ahead to look for the next planned recording."""
 MOST_METRICS = 1024 * 1024
-"""Bytes of the metrics."""
+"""Most bytes of the metrics."""
 LOG_END = 256 * 1024
 """Bytes at the end of a log that are read."""
 OF_THE_OWNER = frozenset({
@@ -60,7 +60,7 @@ OF_THE_OWNER = frozenset({
     "start_deployment",
     "stop_deployment",
 })  # fmt: skip
-"""What a call at the door does only with the owner's key."""
+"""Calls at the door that need the owner's key."""
 TROUBLE = (" ERROR ", " CRITICAL ")
 
 
@@ -79,31 +79,31 @@ class PageSensor:
         self._files = RecordingFiles(settings, lambda: self.reader)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         if self._reader is not None:
             self._reader.close()
 
     def find(self, kind: str, path: str) -> Any:
-        """Return what answers at the door: this, or its reader; None for anything else."""
+        """Return the object that answers a call at the door: this, its reader, or None."""
         del path
         return self if kind == "sensor" else self.reader if kind == "reader" else None
 
     @property
     def reader(self) -> SqliteReader:
-        """What reads recordings and detections; where there is no store yet, nothing was heard."""
+        """The reader of recordings and detections; it is empty if there is no store yet."""
         if self._reader is None:
             self._reader = SqliteReader(store_file(self._settings))
         return self._reader
 
     @property
     def child_reader(self) -> tuple[str, str]:
-        """How a process of its own reads the same."""
+        """How a separate process reads the same data."""
         return "acoupi.system.page:reader_at", str(self._settings.home)
 
-    # What is
+    # State
 
     def metrics(self) -> str:
-        """Return the metrics as they were last written; a worker does so once a minute."""
+        """Return the metrics as they were last written; a worker writes them once a minute."""
         from acoupi.services.sensor_tasks import metrics_file  # noqa: PLC0415 - Celery
 
         path = metrics_file(self._settings, load_sensor(self._settings))
@@ -113,7 +113,7 @@ class PageSensor:
             raise DeviceError(
                 "there are no metrics yet.",
                 "ask again in a minute",
-                why="the worker of the default queue has written none since it started.",
+                why="the worker of the default queue has not written any since it started.",
             ) from error
 
     def now(self) -> JsonObject:
@@ -146,7 +146,7 @@ class PageSensor:
                 return None
             history = store.get_effort(current, now - timedelta(days=1), now)
         except StoreError:
-            return None  # the state of the program, and whatever counts, tells it
+            return None  # the state of the program reports it
         found = None if history is None else next_slot(history, now)
         return None if found is None else found.isoformat()
 
@@ -168,7 +168,7 @@ class PageSensor:
             }
 
     def _hours_left(self, free: float) -> float | None:
-        """Return when a disk is full, by what alarms noted of it; None where they are off."""
+        """Return when a disk will be full, from the samples of alarms; None if they are off."""
         store = alarm_store(self._settings)
         if store is None:
             return None
@@ -179,10 +179,10 @@ class PageSensor:
         hours = hours_until_full(samples, free, clock.utc_now())
         return None if hours is None or hours == float("inf") else hours
 
-    # What has been
+    # History
 
     def health(self) -> JsonObject:
-        """Return what has been going on."""
+        """Return recent events."""
         since = clock.utc_now() - timedelta(days=ALARM_DAYS)
         alarms = [one.model_dump(mode="json") for one in every_alarm(self._settings, since)]
         return {
@@ -243,7 +243,7 @@ class PageSensor:
         self, deployment: UUID | None, since: datetime | None, until: datetime | None
     ) -> JsonObject:
         """Return what ``acoupi effort --json`` prints."""
-        reader_of(self._settings)  # raises where nothing was recorded
+        reader_of(self._settings)  # raises if nothing was recorded
         store = store_that_is_there(self._settings)
         if store is None:
             raise ConfigurationError(
@@ -259,7 +259,7 @@ class PageSensor:
     # Sound
 
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return what there is of the file of a recording."""
+        """Return the file of a recording."""
         return self._files.find(recording_id, clip_id)
 
     def read_file(
@@ -271,29 +271,29 @@ class PageSensor:
     # Writing
 
     def door_check(self, method: str, arguments: Mapping[str, Any]) -> None:
-        """Refuse what only the owner may do, unless the call has the key of the owner.
+        """Refuse calls for the owner, unless they carry the owner's key.
 
         Raises
         ------
         StoreError
-            If it has not.
+            If the key is missing or wrong.
         """
         del arguments
         keys = read_keys(keys_file(self._settings))
         if method in OF_THE_OWNER and (keys is None or not keys.opens(owner_key.get())):
             raise StoreError(
-                "only who is logged in may change this.",
+                "only someone who is logged in may change this.",
                 "log in again",
                 why=f"{method} came without the key of the owner.",
             )
 
     def set_password(self, salt: str, password: str) -> None:
-        """Put a password in place of what opened the page; see `acoupi.config.page_keys.Keys`."""
+        """Set a new password for the page; see `acoupi.config.page_keys.Keys`."""
         keys = Keys(secrets.token_hex(16), salt=salt, password=password)
         write_keys(keys_file(self._settings), keys, "the page")
 
     def add_verdict(self, verdict: VerdictRow) -> None:
-        """Store what a person says of a detection, or of a recording."""
+        """Store a person's verdict on a detection or a recording."""
         store = store_of(self._settings)
         try:
             store.add_verdict(verdict)
@@ -313,7 +313,7 @@ class PageSensor:
         return page_settings.settings_of(running_sensor(self._settings))
 
     def plan_settings(self, changes: Mapping[str, Any]) -> JsonObject:
-        """Return what changes would do; nothing changes yet."""
+        """Return the effects of changes, without making them."""
         from acoupi.system import page_changes  # noqa: PLC0415 - status does without
 
         return page_changes.planned(self._settings, changes).as_json("planned")
@@ -342,12 +342,12 @@ class PageSensor:
 
 
 def reader_at(home: str) -> SqliteReader:
-    """Return what reads the recordings of a home."""
+    """Return the reader of a home's recordings."""
     return PageSensor(Settings(home=Path(home))).reader
 
 
 def last_trouble(path: Path) -> str | None:
-    """Return the last line of a log that says that something went wrong; None: there is none."""
+    """Return the last line of a log that reports an error, or None."""
     try:
         with open_binary(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_END))
@@ -361,7 +361,7 @@ def last_trouble(path: Path) -> str | None:
 def next_slot(history: EffortHistory, now: datetime) -> datetime | None:
     """Return when the next recording is planned to begin; None: not within two days.
 
-    Slots are whole intervals after the last recording, in all the windows of the plan.
+    Slots follow the last recording at whole intervals, within the windows of the plan.
     """
     if not history.plans:
         return None
@@ -385,5 +385,5 @@ def next_slot(history: EffortHistory, now: datetime) -> datetime | None:
 
 
 def _opening(spans: list[tuple[int, int]], time: int) -> int | None:
-    """Return the first moment from a time on that is in one of some spans; None: there is none."""
+    """Return the first moment at or after a time that is within a span, or None."""
     return next((max(start, time) for start, end in spans if time < end), None)

@@ -1,7 +1,7 @@
 """Answers the page for a while: ``python -m acoupi.system.page_answers SOCKET``.
 
 Started by `acoupi.services.page_door` in the worker of the default queue, whose rights it has.
-It ends itself when nobody has asked for a minute, or when that worker ends.
+It exits after a minute without requests, or when that worker exits.
 """
 
 import select
@@ -23,15 +23,15 @@ from acoupi.writing import keep_others_out
 __all__ = ["answer", "main"]
 
 AT_ONCE = 4
-"""Questions that are answered side by side."""
+"""Most requests that are answered in parallel."""
 LIMITS = Limits(connections=1, bytes_an_hour=256 * 1024 * 1024)
 IDLE = 60.0
-"""Seconds without a question after which it ends."""
+"""Seconds without a request after which it exits."""
 LOOK_EVERY = 1.0
 
 
 class _NoCalls(WaitingCalls):
-    """Tells who the page is, by the owner of its folder: nothing it leaves there is read."""
+    """Identifies the page's user by the owner of its folder; no file in it is read."""
 
     def names(self) -> list[str]:
         """Return none."""
@@ -39,7 +39,7 @@ class _NoCalls(WaitingCalls):
 
 
 def answer(settings: Settings, listener: socket.socket, idle: float = IDLE) -> None:
-    """Answer who connects until nobody has asked for `idle` seconds, or standard input ends."""
+    """Answer requests until there was none for `idle` seconds, or standard input ends."""
     page = PageSensor(settings)
     folder = door_folder(settings.home / "run", WEB)
     waiting = _NoCalls(waiting_folder(settings.home, WEB))
@@ -67,7 +67,7 @@ def answer(settings: Settings, listener: socket.socket, idle: float = IDLE) -> N
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer on a socket that was handed over; return the exit code."""
+    """Answer on an inherited socket; return the exit code."""
     keep_others_out()
     settings = Settings()
     configure_logging(settings, "page", quiet=True)

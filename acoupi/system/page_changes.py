@@ -1,9 +1,9 @@
-"""What a person changes on the page: settings and deployments, of a sensor that runs.
+"""Changes made on the web page of a running sensor: settings and deployments.
 
-Everything is written by the commit that setup uses, with ``config/applied.json``, by which the
-services notice (`acoupi.services.applied`). What would change what setup renders (mounts,
-devices, a network, limits), and another server to send to, is kept in ``config/pending.json``
-until ``acoupi web apply`` is run on the host.
+They are written by the same commit as setup's, with ``config/applied.json``, through which the
+services notice (`acoupi.services.applied`). Changes that affect rendered files (mounts, devices,
+a network, limits), or that name another server, are kept in ``config/pending.json`` until
+``acoupi web apply`` is run on the host.
 """
 
 import json
@@ -63,18 +63,18 @@ ON_THE_HOST = "acoupi web apply"
 
 @dataclass(frozen=True)
 class Changes:
-    """What some changes of settings would do."""
+    """The effects of changes of settings."""
 
     changes: list[JsonObject]
     problems: list[JsonObject]
     services: list[str]
     files: Mapping[Path, RenderedFile]
-    """To be written below ``config/``."""
+    """Files to write below ``config/``."""
     host_command: str | None
-    """What to run on the host, because what setup renders changes; None: nothing."""
+    """Command to run on the host, because rendered files change; None: not needed."""
 
     def as_json(self, state: str) -> JsonObject:
-        """Return it as the page has it."""
+        """Return it in the page's form."""
         return {
             "changes": self.changes,
             "problems": self.problems,
@@ -85,7 +85,7 @@ class Changes:
 
 
 def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
-    """Return what changes would do; nothing is written.
+    """Return the effects of changes, without writing.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def planned(settings: Settings, given: Mapping[str, Any]) -> Changes:
 def _with_all(
     before: tuple[BaseModel, BaseModel], given: Mapping[str, Any]
 ) -> tuple[tuple[BaseModel, BaseModel], list[JsonObject]]:
-    """Return the settings with all changes; one that is only valid after another comes after it."""
+    """Return the settings with all changes, in an order in which each is valid."""
     problems, after, left = [], before, dict(given)
     nodes = {one.name: one for tree in setting_trees(type(before[0])) for one in tree.walk()}
     for name in given:
@@ -139,8 +139,8 @@ def _problem(name: str, error: ConfigurationError) -> JsonObject:
 
 
 def _untold(name: str, *, is_secret: bool) -> JsonObject:
-    what = "it is a secret, which does" if is_secret else "it is several settings, which do"
-    message = f"{what} not pass through the page: acoupi config set {name} …"
+    what = "it is a secret, and secrets" if is_secret else "it is several settings, which"
+    message = f"{what} cannot be set on the page: acoupi config set {name} …"
     return {"name": name, "message": message}
 
 
@@ -179,19 +179,19 @@ def _files(
     after: tuple[BaseModel, BaseModel],
     given: Mapping[str, Any],
 ) -> tuple[dict[Path, RenderedFile], str | None]:
-    """Return what to write, and what to run on the host if the stack changes.
+    """Return the files to write, and the command for the host if the stack changes.
 
     Raises
     ------
     AcoupiError
-        If the sensor cannot be set up so.
+        If the sensor cannot be set up like this.
     """
     config = settings.program_config_file.parent
     if is_there(config / MARKER):
         return {}, " ".join(_as_variable(type(before[0]), *one) for one in given.items())
     old, new = (_plan(settings, sensor, *both) for both in (before, after))
     check_decided(config, new, {})
-    # Secrets are sent to servers: whoever takes the page over must not choose them.
+    # Secrets are sent to servers: an attacker on the page must not choose these.
     names_others = addresses_in(before[0]) != addresses_in(after[0])
     if old.stack != new.stack or names_others:
         return {}, ON_THE_HOST
@@ -208,25 +208,25 @@ def _files(
 def _plan(
     settings: Settings, sensor: Sensor, program: BaseModel, own: BaseModel
 ) -> "planning.Plan":
-    # What runs is the same on every target; in a container, the home does not say on which.
+    # The stack is the same for every target, and a container does not know the target.
     target = DEFAULT_TARGET if is_contained(settings) else None
     request = planning.SetupRequest(sensor.program_name, config=program, sensor=own, target=target)
     return planning.plan_setup(settings, request)
 
 
 def _as_variable(schema: type[BaseModel], name: str, value: Any) -> str:
-    """Return a setting as the variable from which a home that sets itself up has it."""
+    """Return a setting as its variable, in a home that sets itself up."""
     nodes = {node.name: node for tree in setting_trees(schema) for node in tree.walk()}
     return f"{nodes[name].variable}={value}"
 
 
 def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
-    """Make changes, or keep them until a command is run on the host; return what they do.
+    """Make changes, or keep them until a command is run on the host; return their effects.
 
     Raises
     ------
     ParameterError
-        If one cannot be made.
+        If one is not possible.
     """
     config = settings.program_config_file.parent
     with changing(config, "the page"):
@@ -244,7 +244,7 @@ def apply(settings: Settings, given: Mapping[str, Any], by: str) -> JsonObject:
         names = ", ".join(one["name"] for one in found.changes)
         if found.host_command is not None:
             commit_files(config, {config / PENDING: _pending(given, by, found.host_command)})
-            logger.warning("%s is to be changed by %s: %s", names, by, found.host_command)
+            logger.warning("%s will be changed by %s: %s", names, by, found.host_command)
             return found.as_json("pending")
         schedule = settings.schedule_file.relative_to(settings.home).as_posix()
         applied = applied_file(by, {schedule: found.files[settings.schedule_file]})
@@ -270,12 +270,12 @@ def _pending(given: Mapping[str, Any], by: str, command: str) -> RenderedFile:
 def start(
     settings: Settings, name: str, latitude: float | None, longitude: float | None, by: str
 ) -> Deployment:
-    """Start a deployment of services that run.
+    """Start a deployment while the services run.
 
     Raises
     ------
     AcoupiError
-        If one is running, or its name or place cannot be, or the program does not start it.
+        If one is running, its name or place is not valid, or the program cannot start it.
     """
     _refuse_if_declared(settings)
     config = settings.deployment_file.parent
@@ -291,9 +291,9 @@ def start(
 
 
 def stop(settings: Settings, by: str) -> Deployment | None:
-    """Record nothing more and end the deployment, also one without a name.
+    """Stop recording and end the deployment, named or unnamed.
 
-    The services go on: they analyse and send what there is. A recording in hand is finished.
+    The services continue to analyse and send. A recording in progress is finished.
     """
     _refuse_if_declared(settings)
     config = settings.deployment_file.parent
@@ -317,5 +317,5 @@ def _refuse_if_declared(settings: Settings) -> None:
         raise ConfigurationError(
             "the page cannot start or stop this deployment.",
             "set ACOUPI_DEPLOYMENT__NAME for another one, where the services are run",
-            why="this home was set up from variables, and they declare its deployments.",
+            why="this home was set up from variables, which declare its deployments.",
         )

@@ -17,11 +17,11 @@ from acoupi.system.home_files import configured_path
 __all__ = ["MOST", "RecordingFiles"]
 
 MOST = 1024 * 1024
-"""Bytes that are read at once."""
+"""Most bytes of one read."""
 SOUNDS = {".wav": "audio/wav", ".flac": "audio/flac"}
 FOLDERS = ("paths.tmp_audio", "paths.recordings")
 REASONS = {
-    RecordingState.CLIPPED: "only clips are left of it, which acoupi detections play and copy find",
+    RecordingState.CLIPPED: "only its clips are left: acoupi detections play and copy use them",
     RecordingState.DELETED: "the saving filters did not keep it",
     RecordingState.LOST: "it disappeared; acoupi did not delete it",
     RecordingState.CLIPPED: "only its clips were kept",
@@ -29,26 +29,26 @@ REASONS = {
 
 
 class RecordingFiles:
-    """Reads them.
+    """Reads files of recordings.
 
     Parameters
     ----------
     settings
-        Of the home: what is not in a folder of its recordings is not read.
+        Settings of the home; only files in its recording folders are read.
     reader
-        Returns what knows the recordings.
+        Returns the reader of recordings.
     """
 
     def __init__(self, settings: Settings, reader: Callable[[], Reader]) -> None:
         self._settings, self._reader = settings, reader
 
     def find(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return what there is of a file, or of that of a clip.
+        """Return the file of a recording, or of a clip.
 
         Raises
         ------
         RecordingFileError
-            If there is none; says why, and whether there may be one later.
+            If there is none, with the reason, and whether there may be one later.
         """
         path, samplerate = self._path(recording_id, clip_id)
         with self._open(path) as file:
@@ -62,12 +62,12 @@ class RecordingFiles:
     def read(
         self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
     ) -> bytes:
-        """Return a part of a file, at most `MOST` bytes; less at its end.
+        """Return a part of a file, at most `MOST` bytes; shorter at its end.
 
         Raises
         ------
         RecordingFileError
-            As `find`.
+            As for `find`.
         """
         with self._open(self._path(recording_id, clip_id)[0]) as file:
             file.seek(max(offset, 0))
@@ -76,18 +76,18 @@ class RecordingFiles:
     def _path(self, recording_id: UUID, clip_id: UUID | None) -> tuple[Path, int]:
         row = self._reader().recording(recording_id)
         if row is None:
-            raise _none(404, "there is no recording of that id")
+            raise _none(404, "there is no recording with that id")
         if clip_id is not None:
             paths = [one.path for one in row.clips if one.id == clip_id]
             if not paths:
-                raise _none(410, "it has no such clip (any more)")
+                raise _none(410, "it does not have that clip (any more)")
             return paths[0], row.samplerate_hz
         if row.path is None or row.state in REASONS:
-            raise _none(410, REASONS.get(row.state, "there is no file of it any more"))
+            raise _none(410, REASONS.get(row.state, "it no longer has a file"))
         return row.path, row.samplerate_hz
 
     def _open(self, path: Path) -> BinaryIO:
-        """Open a sound file that is in a folder of recordings, through no link."""
+        """Open a sound file in a folder of recordings, without following links."""
         try:
             for folder in self._folders():
                 if path.is_relative_to(folder) and path.suffix.lower() in SOUNDS:
@@ -96,7 +96,7 @@ class RecordingFiles:
             raise _none(503, "it is being moved") from error
         except OSError as error:
             raise _none(503, f"it cannot be read ({error.strerror or error})") from error
-        raise _none(404, "its file is in no folder of recordings")
+        raise _none(404, "its file is not in a folder of recordings")
 
     def _folders(self) -> Iterator[Path]:
         yield self._settings.home / "data"
@@ -108,7 +108,7 @@ class RecordingFiles:
 
 def _none(status: int, why: str) -> RecordingFileError:
     return RecordingFileError(
-        "there is no file of this recording.",
+        "this recording has no file.",
         "acoupi recordings show ID",
         why=f"{why}.",
         status=status,

@@ -1,4 +1,4 @@
-"""The settings of a sensor as a form shows them."""
+"""The settings of a sensor for a form."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -58,7 +58,7 @@ def _rows(tree: ConfigTree, values: JsonObject) -> Iterator[JsonObject]:
 
 
 def _value(values: Any, names: list[str]) -> tuple[bool, Any]:
-    """Return whether there is a value at a place, and which."""
+    """Return whether there is a value at a place, and the value."""
     for name in names:
         if not isinstance(values, dict) or name not in values:
             return False, None
@@ -84,7 +84,7 @@ def _schema(node: ConfigTree) -> JsonObject:
 
 
 def _inlined(part: Any, definitions: JsonObject, depth: int = 0) -> Any:
-    """Return a part of a schema with what it refers to in place of the references."""
+    """Return a part of a schema with its references resolved."""
     if isinstance(part, list):
         return [_inlined(one, definitions, depth) for one in part]
     if not isinstance(part, dict):

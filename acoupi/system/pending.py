@@ -1,4 +1,4 @@
-"""Changes that were made on the page and wait for a command on the host."""
+"""Changes made on the web page that wait for a command on the host."""
 
 import json
 from contextlib import suppress
@@ -24,6 +24,6 @@ def pending_of(settings: Settings) -> dict[str, Any] | None:
 
 
 def forget_pending(settings: Settings) -> None:
-    """Forget the changes that waited: they are made. To be called while changing the home."""
+    """Remove the waiting changes once they are made. Call this while changing the home."""
     config = settings.program_config_file.parent
     commit_files(config, {}, remove=[config / PENDING])

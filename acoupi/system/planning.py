@@ -1,4 +1,4 @@
-"""What a setup writes, decided completely before anything is written."""
+"""Planning a setup: everything is decided before anything is written."""
 
 import json
 import os
@@ -57,12 +57,12 @@ from acoupi.writing import PRIVATE, RenderedFile
 __all__ = ["Plan", "SetupRequest", "plan_setup"]
 
 BROKER_SECRET = CELERY.variable(("broker_url",))
-"""What a broker's URL with a password in it is called in ``secrets.env``."""
+"""Name of a broker's URL with a password in ``secrets.env``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a setup would write."""
+    """The plan of a setup."""
 
     program_class: type[AcoupiProgram[Any]]
     config: BaseModel
@@ -73,24 +73,24 @@ class Plan:
     generated: Mapping[PurePath, RenderedFile]
     """Files that only setup writes, by path below the home."""
     settings_files: Mapping[Path, RenderedFile]
-    """Files with answers, which outlive a setup: configuration, name, device, secrets."""
+    """Files with answers, which later setups keep: configuration, name, device, secrets."""
     manifest: Manifest
-    """As it will be."""
+    """The configuration after the setup."""
     previous: Manifest | None
-    """As it is."""
+    """The current configuration."""
 
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """What a setup was asked for."""
+    """The parameters of a setup."""
 
     program_name: str
     """As for `load_program_class`."""
     args: Sequence[str] = ()
-    """Options of the configuration (``--recording.duration 3``); of what belongs to the sensor
-    (``--sensor.recorder.microphone_patience 600``); and of Celery (``--celery.…``)."""
+    """Options of the configuration (``--recording.duration 3``), of the sensor
+    (``--sensor.recorder.microphone_patience 600``) and of Celery (``--celery.…``)."""
     prompt: bool = False
-    """Whether to ask for what was not given; needs `ask`."""
+    """Whether to ask for settings that were not given; needs `ask`."""
     target: str | None = None
     """Where it will run; None: as before, else ``process``."""
     file: Path | Document | None = None
@@ -98,27 +98,27 @@ class SetupRequest:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     """Where ``ACOUPI_CONFIG__…`` is looked up."""
     broker: str | None = None
-    """``redis://…``; "embedded" for the one without a server; None: as before."""
+    """``redis://…``; "embedded" for the broker without a server; None: as before."""
     ask: Ask | None = None
     """Asks the user one question (see `acoupi.config.Ask`)."""
     config: BaseModel | None = None
     """The whole configuration, already valid; None: from the sources above."""
     sensor: BaseModel | None = None
-    """The same for what belongs to the sensor (see `acoupi.config.sensor`)."""
+    """The same for the settings of the sensor (see `acoupi.config.sensor`)."""
     wording: Wording = BY_OPTIONS
-    """How errors name what the caller writes."""
+    """How errors name settings: as options or variables."""
     force: bool = False
-    """Whether to write over generated files that were edited by hand."""
+    """Whether to overwrite generated files that were edited by hand."""
     adopts_folder: bool = False
-    """Whether a folder that holds files of others may become the home."""
+    """Whether a folder with other files may become the home."""
     beside: Mapping[Path, RenderedFile] = field(default_factory=dict)
-    """Other files of ``config/`` that are written with it, all or none."""
+    """Other files of ``config/`` to write in the same commit."""
     origin: str = "acoupi setup"
-    """What asks for it, for the history of the configuration."""
+    """The command, for the history of the configuration."""
     preset: str | None = None
-    """Settings to take in place of earlier answers and defaults; see `acoupi.config.presets`."""
+    """Settings that replace earlier answers and defaults; see `acoupi.config.presets`."""
     keeps_answers: bool = True
-    """Whether what the home holds already is the default of what is not given."""
+    """Whether existing settings of the home are the defaults."""
 
 
 def plan_setup(settings: Settings, request: SetupRequest) -> Plan:
@@ -130,7 +130,7 @@ def plan_setup(settings: Settings, request: SetupRequest) -> Plan:
         If anything is wrong.
     """
     check_home(settings, adopts=request.adopts_folder)
-    # Configurations name their default folders below the home.
+    # Configurations have default folders below the home.
     with using_home(settings.home):
         return _plan(settings, request)
 
@@ -155,7 +155,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     program = construct(program_class, config, app, name)
     alarms: Alarms = sensor.alarms  # type: ignore[attr-defined]
     add_sensor_tasks(program, settings, name, sensor)
-    if not place.renders_folder:  # the disks of another machine are not known here
+    if not place.renders_folder:  # the disks of another machine are unknown here
         check_disks(program, sensor.disk)  # type: ignore[attr-defined]
     calls = calls_server(alarms) or sensor.hub.url is not None  # type: ignore[attr-defined]
     stack = stack_of_program(program, settings, celery, name, calls_server=calls)
@@ -195,7 +195,7 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
 
 
 def _with_watcher(stack: Stack, settings: Settings, sensor: Any) -> Stack:
-    """Let the worker of the default queue do what ``config/sensor.json`` turns on."""
+    """Let the worker of the default queue run the tasks that ``config/sensor.json`` turns on."""
     file = metrics_file(settings, sensor)
     writes = file if sensor.metrics.textfile else None
     sees = sensor.alarms.enabled or file is not None
@@ -217,7 +217,7 @@ def _program_and_sensor(
     if request.preset is not None:
         answers = put_over(answers, preset_for(request.preset, request.program_name, schema))
     if target.renders_folder:
-        # Where other machines run it, this one suggests nothing: each of them sets itself up.
+        # For other machines, this one suggests nothing: each of them sets itself up.
         if is_moved:
             answers = _without_suggested(schema, answers, suggestions)
         suggestions = {}
@@ -254,7 +254,7 @@ def _program_and_sensor(
 def _without_suggested(
     schema: type[BaseModel], answers: Mapping[str, Any], suggestions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the answers without those that this machine had suggested for itself."""
+    """Return the answers without those that this machine suggested for itself."""
     suggested = {
         str(member.place[-1]): suggestions.get(member.suggested)
         for member in describe(schema).members
@@ -268,7 +268,7 @@ def _without_suggested(
 
 
 def _known(path: Path, request: SetupRequest) -> Path:
-    """Return where to look for earlier answers: at their path, or where there are none."""
+    """Return the path of earlier answers, or one without any."""
     return path if request.keeps_answers else path.parent / "none" / path.name
 
 
@@ -277,7 +277,7 @@ def _below(home: Path, path: Path) -> PurePath:
         raise ConfigurationError(
             f'cannot put "{path.name}" at "{path}".',
             "unset the ACOUPI_ variable that names this path",
-            why=f"what setup generates is below {home}.",
+            why=f"generated files must be below {home}.",
         )
     return PurePath(path.relative_to(home))
 
@@ -297,8 +297,8 @@ def _celery_settings(settings: Settings, args: list[str], request: SetupRequest)
     check_broker_url(celery.broker_url, choose=request.wording.broker)
     if celery.task_soft_time_limit >= celery.task_time_limit:
         raise ConfigurationError(
-            f"a task cannot be asked to end after {celery.task_soft_time_limit} s "
-            f"and be ended after {celery.task_time_limit} s.",
+            f"a task cannot be asked to stop after {celery.task_soft_time_limit} s "
+            f"and be killed after {celery.task_time_limit} s.",
             names.edit(("task_time_limit",), str(celery.task_soft_time_limit + 60)),
             why="it must be asked first: task_soft_time_limit must be less than task_time_limit.",
         )
@@ -332,7 +332,7 @@ def _settings_files(
     if not settings.device_file.exists():
         files[settings.device_file] = _device_file()
     elif request.keeps_answers:
-        ensure_device_id(settings.device_file)  # raises if it is broken
+        ensure_device_id(settings.device_file)  # raises if it is not valid
     return files
 
 

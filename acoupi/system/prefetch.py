@@ -1,6 +1,6 @@
 """``python -m acoupi.system.prefetch``: load each model once while an image is built.
 
-What the models fetch from the web then stays in the image, for workers without a network.
+Files that the models download then stay in the image, for workers without a network.
 """
 
 import os
@@ -19,18 +19,18 @@ from acoupi.system.program_trial import program_trial
 __all__ = ["CANNOT_FETCH", "main", "prefetch"]
 
 CANNOT_FETCH = "acoupi cannot fetch the weights of"
-"""How the line begins that tells what failed; `acoupi.bundles.images` looks for it."""
+"""Start of the line that reports a failure; `acoupi.bundles.images` looks for it."""
 LONGEST = 400
-"""Of a reason, in characters: the address that could not be reached is in it."""
+"""Longest reason, characters; it includes the address that could not be reached."""
 CLIENTS = {"aiohttp", "httpx", "huggingface_hub", "requests", "urllib", "urllib3"}
-"""Libraries that fetch; their errors are those of a network."""
+"""Libraries that download; their errors count as network errors."""
 
 
 def prefetch(program: str, say: Callable[[str], object]) -> bool:
-    """Load the model of a program by a run on made-up sound; return whether it could be fetched.
+    """Load a program's model by a run on synthetic sound; return whether it could be fetched.
 
-    A model that fails for another reason may work on the sensor, with its settings and devices:
-    it is named, and ``acoupi check`` tries it there.
+    A model that fails for another reason may still work with the sensor's settings and devices:
+    this is reported, and ``acoupi check`` tests it there.
     """
     try:
         with program_trial(program) as trial:
@@ -60,7 +60,7 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), LONGEST, placeholder=" ...") or "no reason is given"
+    return textwrap.shorten(str(error), LONGEST, placeholder=" ...") or "no reason given"
 
 
 def _print(line: str) -> None:
@@ -74,9 +74,9 @@ def main() -> int:
     os.environ["XDG_CACHE_HOME"] = str(folder)
     places = programs_to_choose().values()
     fetched = [prefetch(one, _print) for one in places if not one.startswith("acoupi.")]
-    shutil.rmtree(folder / "matplotlib", ignore_errors=True)  # used only where it can be written
+    shutil.rmtree(folder / "matplotlib", ignore_errors=True)  # only useful where it can be written
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    _print(f"The image carries {size / 1e6:.1f} MB that models fetched.")
+    _print(f"The image holds {size / 1e6:.1f} MB that models downloaded.")
     return 0 if all(fetched) else 1
 
 

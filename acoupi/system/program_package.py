@@ -1,4 +1,4 @@
-"""A new package with a program in it, to begin one's own from."""
+"""A new package with a program, as a start for one's own."""
 
 import re
 from pathlib import Path, PurePath
@@ -15,14 +15,14 @@ PREFIX = "acoupi-"
 
 
 def write_package(name: str, folder: Path) -> tuple[str, Path, list[PurePath]]:
-    """Write a package with a program that works.
+    """Write a package with a working program.
 
     Parameters
     ----------
     name
-        Of the program, such as "owls"; the package is called "acoupi-owls".
+        Name of the program, such as "owls"; the package is called "acoupi-owls".
     folder
-        In which the folder of the package is made.
+        Where to make the folder of the package.
 
     Returns
     -------
@@ -32,9 +32,9 @@ def write_package(name: str, folder: Path) -> tuple[str, Path, list[PurePath]]:
     Raises
     ------
     ParameterError
-        If there is a program of that name, or the folder exists.
+        If there is a program with that name, or the folder exists.
     DeviceError
-        If the disk refuses.
+        After a disk error.
     """
     short = name.strip().removeprefix(PREFIX).removeprefix("acoupi_").replace("_", "-")
     if not NAME.fullmatch(short):
@@ -42,12 +42,12 @@ def write_package(name: str, folder: Path) -> tuple[str, Path, list[PurePath]]:
             name,
             f'a program cannot be called "{name}".',
             "acoupi program new owls",
-            why="a name is of small letters and digits, in words joined by hyphens.",
+            why="a name has lower-case letters and digits, in words joined by hyphens.",
         )
     if short in available_programs():
         raise ParameterError(
             name,
-            f'there is a program "{short}" already.',
+            f'there is already a program "{short}".',
             f"acoupi program new {short}-2",
             why=f"it is installed: {available_programs()[short]}.",
         )
@@ -56,9 +56,9 @@ def write_package(name: str, folder: Path) -> tuple[str, Path, list[PurePath]]:
     if place.exists():
         raise ParameterError(
             name,
-            f'"{place}" is there already.',
+            f'"{place}" already exists.',
             "choose another name, or another folder: --folder DIR",
-            why="nothing is written over.",
+            why="files are not overwritten.",
         )
     context = {"name": f"{PREFIX}{short}", "short": short, "package": package}
     files = {

@@ -1,4 +1,4 @@
-"""A program tried on recordings: what it finds, keeps and would send, and how fast it is."""
+"""A program tried on recordings: what it finds, keeps and would send, and its speed."""
 
 import resource
 import shutil
@@ -38,20 +38,20 @@ class TriedFile:
     path: Path
     """The file that was given."""
     copy: Path | None = None
-    """What the program worked on; it may have deleted it."""
+    """The copy that the program processed; it may have deleted it."""
     recording: data.Recording | None = None
     outputs: list[data.ModelOutput] = field(default_factory=list)
     seconds: float = 0.0
-    """That its tasks took."""
+    """Seconds that its tasks took."""
     is_kept: bool | None = None
-    """Whether its saving filters want it; None: the program manages no files, or failed."""
+    """Whether its saving filters keep it; None: the program manages no files, or failed."""
     error: str | None = None
     where: str = ""
-    """The lines of the program that led to the error, as in a traceback."""
+    """The program's lines of the traceback."""
 
     @property
     def speed(self) -> float | None:
-        """Seconds of sound analysed in a second; None if it was not analysed."""
+        """Seconds of sound analysed per second; None if it was not analysed."""
         if self.recording is None or self.error or not self.seconds:
             return None
         return self.recording.duration / self.seconds
@@ -59,14 +59,14 @@ class TriedFile:
 
 @dataclass
 class Trial:
-    """A program in a home of its own, which is removed afterwards."""
+    """A program in a temporary home, which is removed afterwards."""
 
     program: AcoupiProgram[Any]
     settings: Settings
     files: list[TriedFile] = field(default_factory=list)
 
     def run(self, paths: Sequence[Path]) -> Iterator[TriedFile]:
-        """Run the program on files, one after the other; one that fails costs only itself.
+        """Run the program on files, one after the other; a failure does not stop the others.
 
         The files are copied first: the program may move or delete its recordings.
         """
@@ -99,7 +99,7 @@ class Trial:
         tried.outputs = store.get_recording_model_outputs(recording)
 
     def decide(self) -> None:
-        """Let the program keep or delete the recordings, and note what it did."""
+        """Let the program keep or delete the recordings, and note the result."""
         if MANAGEMENT not in get_task_list(self.program):
             return
         run_task(self.program, MANAGEMENT)
@@ -141,7 +141,7 @@ class Trial:
 
 @contextmanager
 def program_trial(program: str, args: Sequence[str] = ()) -> Iterator[Trial]:
-    """Give a program in a home of its own.
+    """Yield a program in a temporary home.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def program_trial(program: str, args: Sequence[str] = ()) -> Iterator[Trial]:
 
 
 def microphone_options(program: str, args: Sequence[str]) -> list[str]:
-    """Return options for a microphone that a program asks for; none is used."""
+    """Return options for a program's microphone settings; no microphone is used."""
     section = load_program_class(program).get_config_schema().model_fields.get("microphone")
     if section is None or not section.is_required():
         return []

@@ -1,4 +1,4 @@
-"""What a sensor heard, read from its stores: without its program, and with nothing changed."""
+"""Reading what a sensor heard from its stores, without its program or any change."""
 
 import datetime
 import json
@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 THRESHOLDS = ("threshold", "detection_threshold")
-"""What programs call the lowest score that they report."""
+"""Names of programs' settings for the lowest score that they report."""
 
 
 def reader_of(settings: Settings) -> SqliteReader:
-    """Return what reads the recordings and detections of a sensor, running or not.
+    """Return a reader of the recordings and detections of a sensor, running or not.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def reader_of(settings: Settings) -> SqliteReader:
 
 
 def store_of(settings: Settings) -> SqliteStore:
-    """Return the store of a sensor, for what a person adds to it.
+    """Return the store of a sensor, for additions by a person.
 
     Raises
     ------
@@ -63,20 +63,20 @@ def _store_path(settings: Settings) -> Path:
 
 
 def store_file(settings: Settings) -> Path:
-    """Return where a sensor keeps what it heard; the file may not be there yet.
+    """Return the path of a sensor's store of recordings; the file may not exist yet.
 
     Raises
     ------
     NotConfiguredError
         If there is no sensor in the home.
     ConfigurationError
-        If its program does not say it.
+        If its program has no such setting.
     """
     require_configured(settings)
     text = _setting(settings, "paths", "db_metadata")
     if not isinstance(text, str):
         raise ConfigurationError(
-            "this sensor keeps its recordings where acoupi does not know them.",
+            "the path of this sensor's recordings is unknown.",
             "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
@@ -84,7 +84,7 @@ def store_file(settings: Settings) -> Path:
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
-    """Return what reads the messages of a sensor; None if its program has no store of them."""
+    """Return a reader of the messages of a sensor; None if its program does not store them."""
     text = _setting(settings, "messaging", "messages_db") or _setting(
         settings, "paths", "db_messages"
     )
@@ -102,9 +102,9 @@ def zone_of(settings: Settings) -> datetime.tzinfo:
 
 
 def threshold_of(settings: Settings) -> tuple[str, float] | None:
-    """Return the setting of the program that is the lowest score it reports, and its value.
+    """Return the program's setting for the lowest score to report, and its value.
 
-    None if it has none, or several of which none is ``detections.threshold``.
+    None if there is none, or several without ``detections.threshold``.
     """
     found = dict(_thresholds(_setting(settings)))
     usual = "detections.threshold"

@@ -1,4 +1,4 @@
-"""How far a sensor has come in reporting to its hub."""
+"""The progress of a sensor's reports to its hub."""
 
 import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ __all__ = ["HubState", "SoundState", "hub_state"]
 
 
 class SoundState(BaseModel):
-    """Which sound the hub of the sensor is to get, and has not got."""
+    """The sound that the hub should get and does not have yet."""
 
     policy: HubAudio
     """`sensor.hub.audio`."""
@@ -31,9 +31,9 @@ class SoundState(BaseModel):
     sent_on: AwareDatetime | None = None
     """When the hub last acknowledged one."""
     trouble: str | None = None
-    """Why the last one was not taken."""
+    """Why the last one was refused."""
     rests_until: AwareDatetime | None = None
-    """Nothing is sent before."""
+    """Nothing is sent before this time."""
 
     def words(self) -> str:
         """Describe it.
@@ -48,19 +48,19 @@ class SoundState(BaseModel):
 
 
 class HubState(BaseModel):
-    """What the hub of the sensor knows, and does not know."""
+    """What the hub of the sensor has, and does not have yet."""
 
     url: str
     acknowledged_on: AwareDatetime | None = None
     """When it last acknowledged a report; None: never."""
     waiting: int = 0
-    """Recordings, verdicts, deployments and hours of the ledger that it does not know."""
+    """Recordings, verdicts, deployments and hours of the ledger still to report."""
     trouble: str | None = None
-    """Why the last report was not taken, or a part of it."""
+    """Why the last report, or a part of it, was refused."""
     rests_until: AwareDatetime | None = None
-    """Nothing is reported before."""
+    """Nothing is reported before this time."""
     sound: SoundState | None = None
-    """None: it gets no sound."""
+    """Sound to send; None: the hub gets no sound."""
 
     def words(self) -> str:
         """Describe it.
@@ -77,7 +77,7 @@ class HubState(BaseModel):
         return f"{done}, {self.waiting} to report{sound}"
 
     def warning(self) -> str | None:
-        """Return what is wrong, and when it is tried again; None: nothing."""
+        """Return what is wrong, and the time of the next attempt, or None."""
         if self.trouble is not None:
             return _told("reports", self.trouble, self.rests_until)
         if self.sound is not None and self.sound.trouble is not None:
@@ -87,11 +87,11 @@ class HubState(BaseModel):
 
 def _told(what: str, trouble: str, rests_until: datetime.datetime | None) -> str:
     again = f" (again at {rests_until:%H:%M:%S} UTC)" if rests_until else ""
-    return f"the hub does not take {what}: {printable(trouble)}{again}"
+    return f"the hub does not accept {what}: {printable(trouble)}{again}"
 
 
 def hub_state(settings: Settings) -> HubState | None:
-    """Return how far the sensor has come; None if it has no hub, or its store cannot be read."""
+    """Return the progress of reports; None if there is no hub, or the store cannot be read."""
     try:
         hub = load_sensor(settings).hub
         url = hub.url
@@ -99,7 +99,7 @@ def hub_state(settings: Settings) -> HubState | None:
         found = None if path is None else hub_standing(path)
         sound = _sound_state(hub.sends, path)
     except AcoupiError:
-        return None  # `program_state` tells it
+        return None  # `program_state` reports it
     if url is None:
         return None
     if found is None:
@@ -118,7 +118,7 @@ def _sound_state(policy: HubAudio, path: Path | None) -> SoundState | None:
     if policy == "none" or path is None:
         return None
     found = sound_standing(path)
-    if found is None or found.policy != policy:  # the worker has not begun yet
+    if found is None or found.policy != policy:  # the worker has not started yet
         return SoundState(policy=policy)
     return SoundState(
         policy=policy,

@@ -25,14 +25,14 @@ __all__ = ["Sensor", "running_sensor", "target_for"]
 
 
 class Sensor:
-    """A home, and what setup made of it; each part is read when it is first asked for.
+    """A home and its setup; each part is read on first use.
 
     Parameters
     ----------
     settings
         Of the home.
     manifest
-        What the last setup generated there; None: there was none.
+        The record of the last setup; None: there was none.
     """
 
     def __init__(self, settings: Settings, manifest: Manifest | None) -> None:
@@ -41,7 +41,7 @@ class Sensor:
 
     @classmethod
     def at(cls, settings: Settings) -> "Sensor":
-        """Return what is in a home, which may not have been set up yet.
+        """Return the sensor in a home, which may not be set up yet.
 
         A setup that was interrupted is finished first.
 
@@ -77,7 +77,7 @@ class Sensor:
 
     @property
     def target_name(self) -> str:
-        """What the target is called, even if it is no longer installed."""
+        """The name of the target, even if it is no longer installed."""
         return self.manifest.target if self.manifest else DEFAULT_TARGET
 
     @cached_property
@@ -93,7 +93,7 @@ class Sensor:
 
     @cached_property
     def program_name(self) -> str:
-        """Its program, as it was given to setup."""
+        """The name of its program, as given to setup."""
         return read_program_name(self.settings)
 
     @cached_property
@@ -122,7 +122,7 @@ class Sensor:
 
     @cached_property
     def own_config(self) -> "BaseModel":
-        """What belongs to the sensor and not to its program; see `acoupi.config.sensor`.
+        """The settings of the sensor itself; see `acoupi.config.sensor`.
 
         Raises
         ------
@@ -162,9 +162,9 @@ def target_for(settings: Settings) -> Target:
 
 
 def running_sensor(settings: Settings) -> Sensor:
-    """Return the sensor in a home, seen from one of its services.
+    """Return the sensor in a home, as seen from one of its services.
 
-    In a container, no engine answers, and nothing is seen of what setup rendered: its services
+    In a container there is no engine, and rendered files are not visible: the services
     are those of the program, with their pulses beside that of this one.
     """
     sensor = Sensor.read(settings)

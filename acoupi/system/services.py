@@ -39,11 +39,11 @@ class UnitsStatus(BaseModel):
     acoupi: UnitState
     beat: UnitState
     message: str | None = None
-    """Why it is not known, or a note about it."""
+    """Why it is unknown, or a note about it."""
 
 
 def _scope(settings: Settings) -> Scope:
-    """Return for whom the home was set up: for its user, or for the system."""
+    """Return whether the home was set up for its user or for the system."""
     manifest = Sensor.at(settings).manifest
     return "system" if manifest and manifest.target == SystemTarget.name else "user"
 
@@ -85,7 +85,7 @@ def enable_services(settings: Settings, path: Path | None = None, **kwargs: Any)
     Raises
     ------
     TargetError
-        If systemd is absent or refuses.
+        If systemd is missing or refuses.
     """
     systemctl("enable", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
@@ -96,7 +96,7 @@ def disable_services(settings: Settings, path: Path | None = None, **kwargs: Any
     Raises
     ------
     TargetError
-        If systemd is absent or refuses.
+        If systemd is missing or refuses.
     """
     systemctl("disable", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
@@ -107,7 +107,7 @@ def start_services(settings: Settings, path: Path | None = None, **kwargs: Any) 
     Raises
     ------
     TargetError
-        If systemd is absent or refuses.
+        If systemd is missing or refuses.
     """
     systemctl("start", *_installed(settings, path), scope=_scope(settings), **kwargs)
 
@@ -118,7 +118,7 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
     Raises
     ------
     TargetError
-        If systemd is absent or refuses.
+        If systemd is missing or refuses.
     """
     workers, beat = _installed(settings, path)
     kwargs.setdefault("timeout", stop_timeout(Sensor.at(settings).services))

@@ -1,4 +1,4 @@
-"""The room of a sensor, as its settings and its store say; the program is not needed."""
+"""The room on a sensor's disks, from its settings and store, without its program."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ __all__ = ["policy_here", "room_of", "store_and_policy"]
 
 
 def policy_here(settings: Settings) -> SpacePolicy | None:
-    """Return what the sensor of a home does about room; None: nothing.
+    """Return the disk policy of a home's sensor, or None.
 
     Raises
     ------
@@ -42,19 +42,19 @@ def _program_config(settings: Settings) -> Mapping[str, Any]:
 
 
 def store_and_policy(settings: Settings) -> tuple[SqliteStore, SpacePolicy]:
-    """Return what `acoupi disk` looks at; nothing of it is changed.
+    """Return the data for `acoupi disk`, without changing anything.
 
     Raises
     ------
     ConfigurationError
-        If nothing is done about room in this home.
+        If this home has no disk policy.
     """
     policy = policy_here(settings)
     if policy is None:
         raise ConfigurationError(
-            "this sensor gives nothing up when its disk fills.",
+            "this sensor does not delete anything when its disk fills.",
             "acoupi config set sensor.disk.enabled true",
-            why="sensor.disk is off; a full disk ends recording.",
+            why="sensor.disk is off; a full disk stops recording.",
         )
     with stores_that_only_read():
         store = SqliteStore(store_file(settings))
@@ -63,10 +63,10 @@ def store_and_policy(settings: Settings) -> tuple[SqliteStore, SpacePolicy]:
 
 
 def room_of(settings: Settings) -> SpaceState | None:
-    """Return the room of a sensor; None if nothing is done about it, or it cannot be read."""
+    """Return the room of a sensor; None if it has no disk policy, or it cannot be read."""
     try:
         if policy_here(settings) is None:
             return None
         return space_state(*store_and_policy(settings))
     except (AcoupiError, OSError):
-        return None  # `program_state` tells what is wrong with the files
+        return None  # `program_state` reports errors in the files

@@ -1,4 +1,4 @@
-"""The state of the sensor, from what its services have written and nothing else.
+"""The state of the sensor, read only from what its services have written.
 
 No component is built, so the microphone is never opened and no server is
 contacted; the state of the services does not even need the program.
@@ -78,7 +78,7 @@ class ProgramState(BaseModel):
     status: Literal["ok", "unhealthy", "error"]
     """unhealthy: a task fails; error: it cannot be loaded or is not configured."""
     program: str | None = None
-    """As it was given to setup."""
+    """Name of the program, as given to setup."""
     message: str | None = None
 
 
@@ -87,13 +87,13 @@ class ServicesStatus(BaseModel):
 
     target: str
     acoupi: str
-    """Of the workers, in the words of systemd: active, inactive, failed, …"""
+    """State of the workers in systemd's terms: active, inactive, failed, …"""
     beat: str
     message: str | None = None
 
 
 class MicrophoneState(BaseModel):
-    """The state of the microphone, from the last recording and what prevents the next."""
+    """The state of the microphone, from the last recording and anything that prevents the next."""
 
     recorded_on: AwareDatetime | None = None
     """When the last measured recording began; None if there is none."""
@@ -101,7 +101,7 @@ class MicrophoneState(BaseModel):
     faults: list[str] = Field(default_factory=list)
     """What is wrong, in words."""
     missing_since: AwareDatetime | None = None
-    """Since when nothing can be recorded, as the recorder noted; None if it can."""
+    """Since when recording has been impossible, as the recorder noted; else None."""
     missing_detail: str | None = None
     """Why not."""
     incomplete: str | None = None
@@ -113,31 +113,31 @@ class AcoupiStatus(BaseModel):
 
     celery: CeleryStatus
     deployment: Deployment | None
-    """The one that is running; None if none is."""
+    """The running deployment, or None."""
     unnamed: Deployment | None = None
-    """What is recorded although no deployment has been started; None if nothing is."""
+    """The unnamed deployment of recordings made while none was started, or None."""
     program: ProgramState
     services: ServicesStatus
     microphone: MicrophoneState | None = None
     """None until this deployment has a measured recording."""
     analysis: Pace | None = None
-    """None if no analysis has begun today."""
+    """None if no analysis has started today."""
     messages: list[MessagesWaiting] = Field(default_factory=list)
     """By messenger; empty if the sensor has sent none."""
     hub: HubState | None = None
     """None: the sensor reports to no hub."""
     in_memory: InMemory | None = None
-    """Recordings that a power cut would lose; None: all wait on the disk."""
+    """Recordings that would be lost in a power cut; None: all wait on the disk."""
     stands_by: bool = False
-    """Whether nothing is recorded until a deployment is started: it was stopped on the page."""
+    """Whether recording was stopped on the page, until a deployment is started."""
     space: SpaceState | None = None
-    """The room on its disks; None where no policy says what is done about it."""
+    """The room on its disks; None if there is no disk policy."""
     alarms: list[AlarmState] = Field(default_factory=list)
-    """The active ones, the oldest first; empty if alarms are off."""
+    """Active alarms, the oldest first; empty if alarms are off."""
 
     @property
     def is_well(self) -> bool:
-        """Whether all that should run does, no task fails, analysis keeps up, no alarm is on."""
+        """Whether all services work, no task fails, analysis keeps up and no alarm is active."""
         runs = (self.deployment or self.unnamed) is None or self.celery.state == "ok"
         keeps_up = self.analysis is None or not self.analysis.falls_behind
         has_room = self.space is None or self.space.is_well
@@ -146,7 +146,7 @@ class AcoupiStatus(BaseModel):
 
 
 def get_celery_status(settings: Settings) -> CeleryStatus:
-    """Return the state of the workers; a failing worker raises nothing.
+    """Return the state of the workers; a failing worker does not raise.
 
     Raises
     ------
@@ -157,19 +157,19 @@ def get_celery_status(settings: Settings) -> CeleryStatus:
 
 
 def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -> CeleryStatus:
-    """Return the state of the workers; a failing worker raises nothing.
+    """Return the state of the workers; a failing worker does not raise.
 
     Parameters
     ----------
     sensor
-        Which.
+        The sensor.
     services
-        As the target reported them; None: ask it.
+        The services as reported by the target; None: ask it.
     """
     services = sensor.target.status() if services is None else services
     workers = [service for service in services if service.role in ("recorder", "worker")]
     beat = next((service for service in services if service.role == "beat"), None)
-    # A fault in the sources of a home concerns its program, not Celery.
+    # A fault in the sources of a home belongs to its program, not to Celery.
     well = [service.state == "ready" for service in services if service.role != SETUP]
     state: Literal["ok", "notok", "unavailable"] = "notok"
     if not any(worker.is_running for worker in workers):
@@ -193,14 +193,14 @@ def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 
 def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -> ProgramState:
-    """Return the state of the program, from the results of its tasks; it is not run.
+    """Return the state of the program from the results of its tasks, without running it.
 
     Parameters
     ----------
     sensor
-        Which.
+        The sensor.
     services
-        As the target reported them; None: ask it.
+        The services as reported by the target; None: ask it.
     """
     name = None
     try:
@@ -215,13 +215,13 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
     failing = [
         f"{one.name}: {one.last_error}" for one in services if one.last_error and one.role != SETUP
     ]
-    with suppress(AcoupiError):  # `faults_of_files` tells it
+    with suppress(AcoupiError):  # `faults_of_files` reports it
         config = sensor.settings.program_config_file.parent
         states = (read_provisioned(config), read_from_hub(config))
         failing += filter(None, [one.trouble() for one in states if one])
     failing += faults_of_files(sensor.settings, owns_data=not sensor.target.has_own_python)
     failing += _strange_recordings(sensor.settings)
-    with suppress(AcoupiError):  # `acoupi rollback` tells it
+    with suppress(AcoupiError):  # `acoupi rollback` reports it
         failing += filter(None, [update_trouble(sensor.settings)])
     if failing:
         return ProgramState(status="unhealthy", program=name, message="; ".join(failing))
@@ -229,12 +229,12 @@ def program_state(sensor: Sensor, services: list[ServiceStatus] | None = None) -
 
 
 def _strange_recordings(settings: Settings) -> list[str]:
-    """Return what waits in place of recordings and is no file: a link, a FIFO."""
+    """Return anything in the spool that is not a file: a link, a FIFO."""
     spool = configured_path(settings, "paths.tmp_audio")
     if spool is None:
         return []
     return [
-        f"{path} is {kind}, not a file, and is left alone" for path, kind in strange_entries(spool)
+        f"{path} is {kind}, not a file, and is ignored" for path, kind in strange_entries(spool)
     ]
 
 
@@ -251,7 +251,7 @@ def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None)
 
 
 def _as_unit(services: list[ServiceStatus]) -> str:
-    """Return the state of some services in one word of systemd."""
+    """Return the state of some services in one of systemd's terms."""
     running = [service.is_running for service in services]
     if running and all(running):
         return "activating" if any(one.state == "starting" for one in services) else "active"
@@ -261,7 +261,7 @@ def _as_unit(services: list[ServiceStatus]) -> str:
 
 
 def get_status(settings: Settings) -> AcoupiStatus:
-    """Return the state of the sensor; never opens the microphone and reaches no server.
+    """Return the state of the sensor; never opens the microphone or contacts a server.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def get_status(settings: Settings) -> AcoupiStatus:
 
 
 def sensor_status(sensor: Sensor) -> AcoupiStatus:
-    """Return the state of a sensor; never opens the microphone and reaches no server."""
+    """Return the state of a sensor; never opens the microphone or contacts a server."""
     services = sensor.target.status()
     deployment = read_deployment(sensor.settings)
     current = deployment if deployment and deployment.ended_on is None else None
@@ -301,11 +301,11 @@ def _alarms(settings: Settings) -> list[AlarmState]:
     try:
         return active_alarms(settings)
     except AcoupiError:
-        return []  # the log of the worker tells it
+        return []  # it is in the worker's log
 
 
 def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | None:
-    """Return how analysis keeps up with recording, from the store of a running deployment."""
+    """Return whether analysis keeps up with recording, from the store of a running deployment."""
     if deployment is None:
         return None
     now = clock.utc_now()
@@ -317,7 +317,7 @@ def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | N
         progress = store.get_progress(since, waiting_since=deployment.started_on)
         history = store.get_effort(deployment, since=now, until=now)
     except AcoupiError:
-        return None  # `program_state` tells it
+        return None  # `program_state` reports it
     plans = history.plans if history else ()
     ends = recording_ends(plans[-1].plan, deployment, now) if plans else None
     pace = pace_of(progress, now, ends)
@@ -327,9 +327,9 @@ def analysis_pace(settings: Settings, deployment: Deployment | None) -> Pace | N
 
 
 def stored_deployments(settings: Settings) -> list[Deployment]:
-    """Return every deployment that the home or its store knows, in order of their start.
+    """Return every deployment in the home or its store, in order of their start.
 
-    Where both know one, the name, place and end of the files hold.
+    If one is in both, the name, place and end of the files are used.
 
     Raises
     ------
@@ -345,7 +345,7 @@ def stored_deployments(settings: Settings) -> list[Deployment]:
 
 
 def unnamed_deployment(settings: Settings) -> Deployment | None:
-    """Return the deployment of what is recorded while none is named, from the store."""
+    """Return the unnamed deployment of current recordings from the store, or None."""
     try:
         store = store_of(settings)
         return None if store is None else store.get_unnamed_deployment()
@@ -354,7 +354,7 @@ def unnamed_deployment(settings: Settings) -> Deployment | None:
 
 
 def store_of(settings: Settings) -> SqliteStore | None:
-    """Return the store of the configuration, without the program; None if it is not there yet."""
+    """Return the store of the configuration, without the program; None if there is none yet."""
     path = configured_path(settings, "paths.db_metadata")
     if path is None:
         return None
@@ -378,7 +378,7 @@ def microphone_state(settings: Settings, deployment: Deployment | None) -> Micro
         recording = store.get_last_recording(deployment)
         history = store.get_effort(deployment, now - timedelta(minutes=15), now)
     except AcoupiError:
-        return None  # `program_state` tells it
+        return None  # `program_state` reports it
     state = MicrophoneState()
     if recording is not None and recording.capture and recording.capture.health is not None:
         state.recorded_on, state.health = recording.created_on, recording.capture.health

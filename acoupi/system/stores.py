@@ -1,4 +1,4 @@
-"""The stores of a home, healed by a command; services do so by themselves."""
+"""Healing the stores of a home by a command; services also do this themselves."""
 
 from dataclasses import replace
 
@@ -15,9 +15,9 @@ __all__ = ["heal_stores", "healings_here"]
 
 
 def heal_stores(settings: Settings) -> list[Healing]:
-    """Set aside what is damaged, and fill a new file; return what was done.
+    """Set damaged stores aside, and fill new ones; return what was done.
 
-    Where the program is not installed here, a damaged store of messages is left to the services.
+    If the program is not installed here, a damaged message store is left to the services.
 
     Raises
     ------
@@ -41,6 +41,6 @@ def _kept(settings: Settings) -> Kept:
     try:
         by_program = kept_by(Sensor.read(settings).program, settings)
     except AcoupiError:
-        # The program is in an image only, and nobody else can make its messages again.
+        # Only the image has the program, which is needed to make messages again.
         return replace(kept, message_store=None)
     return replace(kept, builders=by_program.builders, plan=by_program.plan)

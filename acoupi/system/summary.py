@@ -1,4 +1,4 @@
-"""How a sensor is, as people ask: whether it records, what was heard today, what is wrong."""
+"""A summary of a sensor: whether it records, what was heard today, what is wrong."""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -20,22 +20,22 @@ GIGABYTE = 1e9
 
 
 class Summary:
-    """The state of a sensor at one moment, and how to tell it.
+    """The state of a sensor at one moment, and its description.
 
     Parameters
     ----------
     now
-        What `acoupi.system.page.PageSensor.now` returns.
+        The result of `acoupi.system.page.PageSensor.now`.
     zone
-        Of the sensor's times.
+        Time zone of the sensor's times.
     today
-        Counts since midnight there: recordings, detections, messages that were delivered.
+        Counts since midnight there: recordings, detections, delivered messages.
     here
         The same since the deployment began; empty if there is none.
     effort
-        Of the last 24 hours; empty where nothing was planned or recorded.
+        Effort of the last 24 hours; empty if nothing was planned or recorded.
     unreadable
-        Why `today` and `here` could not be counted; None: they are.
+        Why `today` and `here` could not be counted, or None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Summary:
         return self.state.is_well and self.unreadable is None
 
     def rows(self) -> dict[str, str]:
-        """Return what to tell, a line for each subject."""
+        """Return the summary, a line for each subject."""
         rows = {
             "recording": self._recording(),
             "next": self._time(self.now["next_recording"]) or "none is planned",
@@ -117,7 +117,7 @@ class Summary:
     def _clock(self) -> str:
         synchronised, error = self.now["clock"]["synchronised"], self.now["clock"]["error_s"]
         if synchronised is None:
-            return "nobody says whether a time server set it"
+            return "unknown whether a time server set it"
         known = "" if error is None or not synchronised else f", to {error * 1000:.3g} ms"
         return ("set" if synchronised else "not set") + f" by a time server{known}"
 
@@ -156,12 +156,12 @@ def _counts(settings: Settings, page: PageSensor, since: datetime.datetime) -> d
 
 
 def summary_of(settings: Settings) -> Summary:
-    """Return how the sensor of a home is.
+    """Return the summary of a home's sensor.
 
     Raises
     ------
     AcoupiError
-        If there is none.
+        If there is no sensor.
     """
     zone = zone_of(settings)
     time = clock.utc_now().astimezone(zone)
@@ -179,6 +179,6 @@ def summary_of(settings: Settings) -> Summary:
         except StoreError as error:
             unreadable = error
         effort: dict[str, Any] = {}
-        with suppress(AcoupiError):  # nothing was recorded yet
+        with suppress(AcoupiError):  # nothing has been recorded yet
             effort = page.effort(None, time - datetime.timedelta(days=1), None)
         return Summary(now, zone, today, here, effort, unreadable=unreadable)

@@ -54,23 +54,23 @@ def run_task(
     ParameterError
         If there is no such task, or it needs a recording and none is given.
     Exception
-        Whatever the task raises.
+        The task's own exception.
     """
     return _prepare(program, task_name, recording)()
 
 
 class Told(logging.Handler):
-    """What a task logs while it runs by hand."""
+    """Collects the log of a task that is run by hand."""
 
     def __init__(self) -> None:
         super().__init__()
         self.failures: list[str] = []
-        """What did not work, though the task went on."""
+        """Failures that did not stop the task."""
         self.notes: list[str] = []
         """Other warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record down."""
+        """Store a record."""
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
@@ -82,7 +82,7 @@ class Told(logging.Handler):
 
 @contextmanager
 def told() -> Iterator[Told]:
-    """Provide what is logged in the block."""
+    """Yield the log of the block."""
     root, handler = logging.getLogger(), Told()
     level = root.level
     root.addHandler(handler)
@@ -113,8 +113,8 @@ def profile_task(
 def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
     """Return whether a task processes a recording.
 
-    That is what its parameter is annotated as; without annotation, what it is called, or a
-    callback of the recording task.
+    It is decided by the annotation of its parameter; without one, by the parameter's name, or by
+    whether it is a callback of the recording task.
 
     Raises
     ------
@@ -128,7 +128,9 @@ def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
     if known := classes_of(function):
         return any(issubclass(one, data.Recording) for one in known.values())
     if required[0].annotation is not inspect.Parameter.empty:
-        return "Recording" in str(required[0].annotation)  # it cannot be evaluated here, or is none
+        return "Recording" in str(
+            required[0].annotation
+        )  # it is a string that cannot be evaluated here
     if required[0].name == "recording":
         return True
     senders = [
@@ -185,7 +187,7 @@ def _prepare(
             task_name,
             f'the task "{task_name}" cannot be run by hand.',
             "acoupi task list",
-            why="it processes what another task returns, and that is no recording.",
+            why="it processes the result of another task, which is not a recording.",
         )
     if recording is None:
         raise ParameterError(

@@ -1,4 +1,4 @@
-"""A sensor to try: in a home of its own, without a microphone, for a few minutes.
+"""A trial sensor: in a separate home, without a microphone, for a few minutes.
 
 Everything is real but the microphone: the home that ``acoupi setup`` makes, a container for
 each service (plain processes where no Docker engine answers), Celery tasks between them.
@@ -41,12 +41,12 @@ SHORT = {
     "recording.interval": "5",
     "messaging.message_send_interval": "10",
 }
-"""What a program is set to, so that a minute shows what it does."""
+"""Settings with which a program shows what it does within a minute."""
 
 
 @dataclass
 class Progress:
-    """What the sensor has done so far, as its own files say."""
+    """What the sensor has done so far, from its own files."""
 
     recordings: int = 0
     analysed: int = 0
@@ -78,9 +78,9 @@ class TriedSensor:
     home
         Its ACOUPI_HOME.
     program
-        As for ``acoupi setup``.
+        The program, as for ``acoupi setup``.
     options
-        Of the program; they win over those that make it quick.
+        Options of the program; they override those that make it quick.
     target
         Where it runs: "compose" or "process".
     page
@@ -109,7 +109,7 @@ class TriedSensor:
         AcoupiError
             If it failed.
         KeyboardInterrupt
-            When it is over, if a signal came meanwhile.
+            After the command, if a signal came meanwhile.
         """
         with undisturbed():
             done = run_acoupi(self.settings, arguments, **self._environment())
@@ -123,7 +123,7 @@ class TriedSensor:
 
     @property
     def is_demo(self) -> bool:
-        """Whether it runs the program that was made for this."""
+        """Whether it runs the program made for demonstrations."""
         return self.program == DEMO
 
     def _environment(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class TriedSensor:
     def set_up(self) -> None:
         """Make the home."""
         answers = ("--program", self.program, "--target", self.target, "--no-prompt")
-        # The folder holds the marker already.
+        # The folder already holds the marker.
         self.acoupi("setup", "--adopt-folder", *answers, *self._quick(), *self._page_answers())
 
     def _quick(self) -> list[str]:
@@ -162,7 +162,7 @@ class TriedSensor:
         self.acoupi("deployment", "stop")
 
     def is_running(self) -> bool:
-        """Return whether any service lives."""
+        """Return whether any service is running."""
         return any(one.state != "stopped" for one in self._statuses())
 
     def _statuses(self) -> list[Any]:
@@ -190,7 +190,7 @@ class TriedSensor:
         return paths is not None and paths.db_metadata.exists()
 
     def progress(self) -> Progress:
-        """Return what was done so far."""
+        """Return the progress so far."""
         progress = Progress()
         for one in self._statuses():
             well = f"{one.failed} failed" if one.failed else "ok"
@@ -217,7 +217,7 @@ class TriedSensor:
             for line in self.messages.read_text().splitlines():
                 try:
                     yield json.loads(line)
-                except ValueError:  # the last line, half written
+                except ValueError:  # the last line, only half written
                     return
 
     def outputs(self) -> list[data.ModelOutput]:
@@ -245,12 +245,12 @@ class TriedSensor:
 
 @contextmanager
 def own_home(home: Path) -> Iterator[None]:
-    """Take a home for one try; what an earlier one left there must be removed with `clear`.
+    """Claim a home for one trial; files of an earlier one must be removed with `clear`.
 
     Raises
     ------
     AcoupiError
-        If it holds what none made, or another runs in it.
+        If it holds other files, or another trial is running in it.
     """
     marker = home / MARKER
     if (home / OLD_MARKER).is_file():
@@ -259,7 +259,7 @@ def own_home(home: Path) -> Iterator[None]:
         raise AcoupiError(
             f'cannot try a sensor in "{home}".',
             "acoupi try --home AN_EMPTY_FOLDER",
-            why='it holds what no "acoupi try" made.',
+            why='it holds files that "acoupi try" did not make.',
         )
     home.mkdir(parents=True, exist_ok=True)
     with marker.open("a") as lock:
@@ -269,13 +269,13 @@ def own_home(home: Path) -> Iterator[None]:
             raise AcoupiError(
                 f'cannot try a sensor in "{home}".',
                 "acoupi try --home SOMEWHERE_ELSE",
-                why="another one runs there.",
+                why="another one is running there.",
             ) from error
         yield
 
 
 def clear(home: Path) -> None:
-    """Remove all that an earlier try left in its home."""
+    """Remove everything that an earlier trial left in its home."""
     for path in home.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -285,7 +285,7 @@ def clear(home: Path) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let signals wait until the block is over; `KeyboardInterrupt` is raised then."""
+    """Hold signals back until the block is over, then raise `KeyboardInterrupt`."""
     came: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: came.append(number))

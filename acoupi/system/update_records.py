@@ -1,8 +1,8 @@
-"""What an update keeps of the sensor as it was, and how far it came: ``updates/`` of the home.
+"""Records of updates, to undo them: the folder ``updates/`` of the home.
 
-Each update has a folder there, named after the time, with ``update.json`` and copies of the
-generated files and settings. The image that ran has a name of its own meanwhile, so that
-nothing removes it as unused.
+Each update has a folder there, named after its time, with ``update.json`` and copies of the
+generated files and settings. The previous image gets an extra name meanwhile, so that it is
+not removed as unused.
 """
 
 import fcntl
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 KEPT = 2
-"""So many updates can be gone back."""
+"""Number of updates that can be undone."""
 KEPT_REPOSITORY = "acoupi/kept"
 LOCK = ".lock"
 RECORD = "update.json"
@@ -54,40 +54,40 @@ class KeptImage(BaseModel):
     """An image that services run from."""
 
     name: str
-    """As ``.env`` names it."""
+    """Name of the image in ``.env``."""
     id: str
-    """Digest of its content, as the engine names it."""
+    """Digest of its content in the engine."""
     schemas: Mapping[str, int] = Field(default_factory=dict)
-    """Newest version of each store that it can open; empty where it does not say."""
+    """Newest version of each store that it can open; empty if unknown."""
 
 
 class UpdateRecord(BaseModel):
-    """One update, from when it changes the first thing."""
+    """One update, from its first change."""
 
     folder: str
     began_on: AwareDatetime
     before: KeptImage
     after: KeptImage
     kept_as: str
-    """Name under which the engine keeps the image of before."""
+    """Extra name of the previous image in the engine."""
     modes: Mapping[str, int]
-    """Permissions of each file that is kept, by its path below the home."""
+    """Permissions of each saved file, by its path below the home."""
     digests: Mapping[str, str] = Field(default_factory=dict)
-    """SHA-256 of the same files as the switch left them, and of those that it added."""
+    """SHA-256 of the same files after the switch, and of new files."""
     backup: str | None = None
-    """Copy of settings and stores, where the new image converts them."""
+    """Backup of settings and stores, if the new image converts them."""
     stage: Stage = "switching"
-    """stuck: it failed, and the older image cannot open the stores any more."""
+    """stuck: it failed, and the older image can no longer open the stores."""
     why: str | None = None
     """Why it was undone, or is stuck."""
 
     def write(self, settings: Settings) -> None:
-        """Write it down, whole."""
+        """Write the record."""
         path = updates_folder(settings) / self.folder / RECORD
         write_atomic(path, self.model_dump_json(indent=2) + "\n", PRIVATE)
 
     def advance(self, settings: Settings, stage: Stage, why: str | None = None) -> None:
-        """Note how far it came."""
+        """Store the new state."""
         self.stage, self.why = stage, why
         self.write(settings)
 
@@ -95,12 +95,12 @@ class UpdateRecord(BaseModel):
     def begin(
         cls, settings: Settings, before: KeptImage, after: KeptImage, backup: str | None
     ) -> "UpdateRecord":
-        """Copy the generated files and settings, and note what is about to change.
+        """Copy the generated files and settings, and record the coming change.
 
         Raises
         ------
         DeviceError
-            If the disk refuses.
+            After a disk error.
         """
         now = clock.utc_now()
         name = f"{now:%Y%m%dT%H%M%S%fZ}"
@@ -120,18 +120,18 @@ class UpdateRecord(BaseModel):
         return record
 
     def note_files(self, settings: Settings) -> None:
-        """Note what the switch made of the files, to know later whether others changed them."""
+        """Record the files after the switch, to detect later changes by others."""
         self.digests = _digests(settings)
         self.write(settings)
 
 
 def updates_folder(settings: Settings) -> Path:
-    """Return where updates are kept."""
+    """Return the folder of updates."""
     return settings.home / "updates"
 
 
 def all_records(settings: Settings) -> list[UpdateRecord]:
-    """Return the updates that are kept, the newest first; one that was not written down is none."""
+    """Return the recorded updates, the newest first; incomplete ones are ignored."""
     folder = updates_folder(settings)
     if not folder.is_dir():
         return []
@@ -140,8 +140,8 @@ def all_records(settings: Settings) -> list[UpdateRecord]:
         return [UpdateRecord.model_validate_json(path.read_text()) for path in found]
     except ValueError as error:
         raise TargetError(
-            "cannot read what an earlier update kept.",
-            f"ls -la {folder}   (and put the damaged folder aside)",
+            "cannot read the record of an earlier update.",
+            f"ls -la {folder}   (and move the damaged folder away)",
             why=f"a file {RECORD} there is damaged: {str(error).splitlines()[0]}",
         ) from error
     except OSError as error:
@@ -149,9 +149,9 @@ def all_records(settings: Settings) -> list[UpdateRecord]:
 
 
 def forget_oldest(settings: Settings) -> list[str]:
-    """Remove all that is no way back any more; return names of images that are not needed now.
+    """Remove updates that can no longer be undone; return names of images no longer needed.
 
-    That is all but the newest updates, those that were undone, and what a kill left half written.
+    These are old updates, undone ones, and incomplete ones after a kill.
     """
     records = all_records(settings)
     kept = [one for one in records if one.stage != "undone"][:KEPT]
@@ -167,21 +167,21 @@ def forget_oldest(settings: Settings) -> list[str]:
 
 @contextmanager
 def only_update(settings: Settings) -> Iterator[None]:
-    """Let one update or rollback at a time work on a home.
+    """Allow one update or rollback of a home at a time.
 
     Raises
     ------
     TargetError
-        If another is at it.
+        If another one is running.
     """
     make_folder(updates_folder(settings), [])
     handle = os.open(updates_folder(settings) / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         if not lock_within(handle, 0):
             raise TargetError(
-                "another update of this sensor is at work.",
+                "another update of this sensor is running.",
                 "wait until it ends",
-                why="one at a time may change what runs.",
+                why="only one at a time is possible.",
             )
         yield
     finally:
@@ -194,7 +194,7 @@ def _is_at_work(settings: Settings) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # of another user: nothing can be said
+        return True  # another user's: unknown
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -205,7 +205,7 @@ def _is_at_work(settings: Settings) -> bool:
 
 
 def update_trouble(settings: Settings) -> str | None:
-    """Return what is wrong with the last update, in words; None: nothing, or it is at work."""
+    """Return what is wrong with the last update, in words; None if nothing, or it is running."""
     if _is_at_work(settings):
         return None
     last = next(iter(all_records(settings)), None)
@@ -215,7 +215,7 @@ def update_trouble(settings: Settings) -> str | None:
         return f"the update to {last.after.name} failed and cannot be undone: {last.why}"
     return (
         f"the update to {last.after.name} was interrupted at {last.began_on:%Y-%m-%d %H:%M} UTC "
-        "or later, and nobody judged it: acoupi rollback"
+        "or later, before it was judged: acoupi rollback"
     )
 
 
@@ -223,9 +223,9 @@ def update_trouble(settings: Settings) -> str | None:
 
 
 def _switched_files(settings: Settings) -> list[Path]:
-    """Return what a setup writes: generated files, their manifest, and the settings.
+    """Return the files of a setup: generated files, their manifest, and the settings.
 
-    ``.env`` is not among them: only the image in it changes. Nor is what a hub said.
+    Neither ``.env``, in which only the image changes, nor a hub's decisions are among them.
     """
     manifest = Manifest.read(settings.manifest_file)
     generated = [settings.home / name for name in (manifest.files if manifest else ())]
@@ -248,14 +248,14 @@ def _digest(text: str) -> str:
 
 
 def put_files_back(settings: Settings, record: UpdateRecord) -> bool:
-    """Put back the files as they were before an update; return whether that was done.
+    """Restore the files from before an update; return whether that was done.
 
-    It is not where somebody changed one since: what they chose is theirs, and stays.
+    If someone has changed one since, all stay as they are.
 
     Raises
     ------
     DeviceError
-        If the disk refuses; then nothing is changed.
+        After a disk error; then nothing is changed.
     """
     config = settings.program_config_file.parent
     with changing(config, "acoupi rollback"):

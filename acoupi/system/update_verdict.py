@@ -1,4 +1,4 @@
-"""Whether an update is good: by what arrived since the switch, and nothing else."""
+"""Whether an update is good, judged only by what has arrived since the switch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ __all__ = ["Facts", "Verdict", "judge"]
 
 
 MOST_RESTARTS = 3
-"""A service that ended so often since the switch is not waited for."""
+"""A service that has ended so often since the switch has failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of a sensor some time after the switch."""
+    """Facts about a sensor some time after the switch."""
 
     services: Sequence[ServiceStatus]
     recordings: int
-    """Made by the new recorder."""
+    """Recordings by the new recorder."""
     silent: int
-    """Of those, how many hold no sound at all."""
+    """How many of those are silent."""
     was_silent: bool
-    """Whether the last recording before the switch held none either."""
+    """Whether the last recording before the switch was silent, too."""
     analyses: int
-    """That ended well since the new model runs."""
+    """Successful analyses by the new model."""
     needs_analysis: bool
     """Whether a service of this sensor analyses."""
 
 
 class Verdict(NamedTuple):
-    """What follows from the facts."""
+    """The conclusion from the facts."""
 
     is_good: bool | None
-    """None: nothing can be said yet."""
+    """None: not known yet."""
     why: str
     """What is missing, or wrong."""
 
@@ -45,7 +45,7 @@ def judge(facts: Facts, *, is_last: bool) -> Verdict:
     Parameters
     ----------
     is_last
-        Whether there is no time left: what is still missing counts against it.
+        Whether time is up, so that anything still missing counts against it.
     """
     for one in facts.services:
         if one.restarts >= MOST_RESTARTS:
@@ -66,7 +66,7 @@ def _missing(facts: Facts) -> str | None:
     if not facts.recordings:
         return f"no recording was made{because}"
     if facts.silent == facts.recordings and not facts.was_silent:
-        return "what was recorded holds no sound, and before the update it did"
+        return "the recordings are silent, and were not before the update"
     if facts.needs_analysis and not facts.analyses:
         return f"no recording was analysed{because}"
     return None
@@ -74,5 +74,5 @@ def _missing(facts: Facts) -> str | None:
 
 def _words(one: ServiceStatus) -> str:
     if one.health == "unhealthy" and one.state == "ready":
-        return "the engine finds it unhealthy"
+        return "the engine reports it as unhealthy"
     return one.message or one.last_error or f"it is {one.state}"

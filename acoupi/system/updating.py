@@ -1,7 +1,7 @@
-"""Running a sensor from another image, and going back by itself if that does not record.
+"""Running a sensor from another image, and going back automatically if that does not record.
 
-Only for containers. What runs now is kept before anything is changed (`update_records`), and
-what then arrives decides (`update_verdict`).
+Only for containers. The previous image and files are kept before anything is changed
+(`update_records`); recordings and analyses then decide (`update_verdict`).
 """
 
 import json
@@ -51,7 +51,7 @@ __all__ = ["Update", "Updated", "fetch", "load", "roll_back", "update"]
 
 LOOK_EVERY = 1.0
 WATCHED = 20
-"""Recordings that wait for analysis at the switch and are looked at for it; oldest first."""
+"""Most recordings waiting at the switch that are looked at, oldest first."""
 PULL_PATIENCE = 3600.0
 ASK_SCHEMAS = (
     "import json; from acoupi.components.stores.sql import SCHEMA as heard; "
@@ -66,29 +66,29 @@ Tell = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class Update:
-    """What is to run, and how long it may take to prove itself."""
+    """The wanted image, and its time to prove itself."""
 
     get: Callable[[], str]
     """Bring the image onto this machine, and return its name."""
     minutes: float
     one_way: bool = False
-    """Whether to go on although the older image cannot open what the newer one converts."""
+    """Whether to go on even if the older image cannot open the converted stores."""
     render: Callable[[], None] | None = None
-    """Write the generated files again for the new version; None: they stay."""
+    """Writes the generated files again for the new version; None: they stay."""
     back_up: Callable[[Path], str] | None = None
-    """Write a backup into a folder, and return its path; None: `one_way` is refused."""
+    """Writes a backup into a folder, and returns its path; None: `one_way` is refused."""
     tell: Tell = field(default=lambda _: None)
 
 
 class Updated(NamedTuple):
-    """What an update did."""
+    """The result of an update."""
 
     image: str
-    """From which the sensor runs."""
+    """The image that the sensor runs from."""
     record: UpdateRecord | None
-    """What was kept; None: the services ran from that image already."""
+    """The record for undoing it; None: the services already ran from that image."""
     lost_s: float
-    """Of the planned recording, since the switch."""
+    """Seconds of planned recording lost since the switch."""
 
 
 def fetch(target: RunningBundle, image: str) -> str:
@@ -97,7 +97,7 @@ def fetch(target: RunningBundle, image: str) -> str:
     Raises
     ------
     TargetError
-        With the words of the engine.
+        With the engine's output.
     """
     answer = target.engine.ask("pull", image, timeout=PULL_PATIENCE)
     if not answer.is_ok and not target.engine.has_image(image):
@@ -130,12 +130,12 @@ def load(target: RunningBundle, file: Path) -> str:
 
 
 def update(target: RunningBundle, wanted: Update) -> Updated:
-    """Get an image, switch to it, and wait for the proof.
+    """Get an image, switch to it, and wait for the verdict.
 
     Raises
     ------
     TargetError
-        Before anything is changed: if it cannot be had, judged or undone. After that: why the
+        Before any change: if the image cannot be fetched, judged or undone. After that: why the
         update was undone.
     """
     settings = target.settings
@@ -168,14 +168,14 @@ def update(target: RunningBundle, wanted: Update) -> Updated:
         _undo(target, record, why)
         raise TargetError(
             f"the update to {after.name} was undone.",
-            "acoupi logs, and the maker of the image",
+            "acoupi logs (and ask the maker of the image)",
             why=f"{why.rstrip('.')}. The sensor runs from {before.name} again; "
-            f"{_seconds_lost(target, record):.0f} s of what was planned were not recorded.",
+            f"{_seconds_lost(target, record):.0f} s of planned recording were lost.",
         )
 
 
 def roll_back(target: RunningBundle) -> tuple[UpdateRecord, bool]:
-    """Go back to what ran before the last update; return that, and whether files went back, too.
+    """Undo the last update; return its record, and whether files were restored, too.
 
     Raises
     ------
@@ -188,8 +188,8 @@ def roll_back(target: RunningBundle) -> tuple[UpdateRecord, bool]:
         if found is None:
             raise TargetError(
                 "there is nothing to go back to.",
-                "acoupi config history   (settings have a way back of their own)",
-                why=f"no update is kept in {updates_folder(target.settings)}.",
+                "acoupi config history   (settings are undone separately)",
+                why=f"there is no record of an update in {updates_folder(target.settings)}.",
             )
         return found, _undo(target, found, "acoupi rollback")
 
@@ -200,9 +200,9 @@ def roll_back(target: RunningBundle) -> tuple[UpdateRecord, bool]:
 def _refuse_variable() -> None:
     if os.environ.get("ACOUPI_IMAGE"):
         raise TargetError(
-            "cannot change which image the sensor runs from.",
+            "cannot change the sensor's image.",
             "unset ACOUPI_IMAGE",
-            why="the variable ACOUPI_IMAGE of this shell decides it, whatever .env says.",
+            why="the variable ACOUPI_IMAGE of this shell overrides .env.",
         )
 
 
@@ -212,7 +212,7 @@ def _refuse_unfinished(target: RunningBundle) -> None:
         raise TargetError(
             f"the update to {last.after.name} was interrupted.",
             "acoupi rollback   (then update again)",
-            why=f"it began at {last.began_on:%Y-%m-%d %H:%M} UTC, and nobody judged it.",
+            why=f"it began at {last.began_on:%Y-%m-%d %H:%M} UTC, and was never judged.",
         )
 
 
@@ -228,9 +228,9 @@ def _running_image(target: RunningBundle) -> KeptImage:
     found = target.engine.inspect("container", *answer.out.split()[:1]) if answer.is_ok else []
     if not found:
         raise TargetError(
-            "cannot update a sensor that does not run.",
+            "cannot update a sensor that is not running.",
             "acoupi start   (and then update)",
-            why="an update is judged by what is recorded and analysed after it.",
+            why="an update is judged by recordings and analyses after it.",
         )
     config = found[0]["Config"]["Image"]
     return KeptImage(name=config, id=found[0]["Image"], schemas=_schemas(target, found[0]["Image"]))
@@ -238,10 +238,10 @@ def _running_image(target: RunningBundle) -> KeptImage:
 
 @contextmanager
 def _name_kept(target: RunningBundle, before: KeptImage) -> Iterator[None]:
-    """Give its name back to the image that runs, if the block raises.
+    """Give the running image its name back if the block raises.
 
-    A new image may have the same name. Containers that are made again later would run from it,
-    and nobody would have judged it.
+    A new image may have taken that name. Containers that are made again later would run from it
+    without a verdict.
     """
     try:
         yield
@@ -255,7 +255,7 @@ def _image(target: RunningBundle, name: str) -> KeptImage:
     schemas = _schemas(target, name)
     if not found or not schemas:
         raise TargetError(
-            f'"{name}" is no image of a sensor.',
+            f'"{name}" is not the image of a sensor.',
             f"acoupi update --image {image_name()}",
             why="acoupi does not answer in it." if found else "the engine does not have it.",
         )
@@ -263,7 +263,7 @@ def _image(target: RunningBundle, name: str) -> KeptImage:
 
 
 def _schemas(target: RunningBundle, image: str) -> dict[str, int]:
-    """Return which versions of the stores an image can open; empty if it does not say."""
+    """Return the versions of the stores that an image can open; empty if unknown."""
     words = ("run", "--rm", "--network", "none", "--entrypoint", "python", image)
     answer = target.engine.ask(*words, "-c", ASK_SCHEMAS, timeout=120)
     with suppress(ValueError):
@@ -272,7 +272,7 @@ def _schemas(target: RunningBundle, image: str) -> dict[str, int]:
 
 
 def _refuse_other_stores(settings: Settings, after: KeptImage) -> None:
-    """Raise if the image cannot open the stores as they are, or this acoupi not what it makes."""
+    """Raise if the image cannot open the current stores, or this acoupi not the converted ones."""
     if (newer := _too_new(settings, after)) is not None:
         raise TargetError(
             f"{after.name} is too old for this sensor.",
@@ -284,12 +284,12 @@ def _refuse_other_stores(settings: Settings, after: KeptImage) -> None:
         raise TargetError(
             f"{after.name} is newer than the acoupi that is installed here.",
             "acoupi help moving-and-updating   (install that version first)",
-            why="it converts the databases, and this one could not read them to judge it.",
+            why="it converts the databases, and this acoupi could not read them to judge it.",
         )
 
 
 def _refuse_unjudged(target: RunningBundle, minutes: float) -> None:
-    """Raise if nothing is to be recorded within the minutes that an update has."""
+    """Raise if no recording is planned within the time for the verdict."""
     settings = target.settings
     deployment = _current(settings)
     now = clock.utc_now()
@@ -300,15 +300,15 @@ def _refuse_unjudged(target: RunningBundle, minutes: float) -> None:
         return
     need = None if due is None else (due - now).total_seconds() / 60 + minutes
     raise TargetError(
-        "cannot update now: there would be nothing to judge it by.",
-        "again while it records" + ("" if need is None else f", or --minutes {need:.0f}"),
+        "cannot update now: there would be no recording to judge it by.",
+        "try again while it records" + ("" if need is None else f", or --minutes {need:.0f}"),
         why=f"no recording is planned within {minutes:g} minutes"
         + (", nor in the next days." if due is None else f"; the next is at {due:%H:%M} UTC."),
     )
 
 
 def _current(settings: Settings) -> Deployment | None:
-    """Return what is recorded for: a deployment, or one that nobody named."""
+    """Return the deployment of current recordings, named or unnamed."""
     found = read_deployment(settings)
     is_on = found is not None and found.ended_on is None
     return found if is_on else unnamed_deployment(settings)
@@ -321,14 +321,14 @@ def _converts(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
 def _backup(
     target: RunningBundle, before: KeptImage, after: KeptImage, wanted: Update
 ) -> str | None:
-    """Make a backup where there is no way back; raise unless that was agreed to."""
+    """Make a backup if there is no way back; raise unless that was agreed to."""
     if not _converts(before.schemas, after.schemas):
         return None
     if not wanted.one_way or wanted.back_up is None:
         raise TargetError(
             f"there is no way back from {after.name}.",
             "acoupi update … --one-way   (makes a backup first)",
-            why="it converts the databases, and the version that runs now could not open them.",
+            why="it converts the databases, and the running version could not open them.",
         )
     folder = updates_folder(target.settings)
     make_folder(folder, [])
@@ -341,9 +341,9 @@ def _backup(
 def _tag(target: RunningBundle, record: UpdateRecord) -> None:
     answer = target.engine.ask("tag", record.before.id, record.kept_as)
     if not answer.is_ok:
-        record.advance(target.settings, "undone", "the image that runs could not be kept")
+        record.advance(target.settings, "undone", "the running image could not be kept")
         raise TargetError(
-            "cannot update: the image that runs could not be kept.",
+            "cannot update: the running image could not be kept.",
             "acoupi doctor",
             why=f"the engine answered: {answer.said}",
         )
@@ -361,10 +361,10 @@ def _switch(target: RunningBundle, record: UpdateRecord, wanted: Update) -> None
 
 
 class _Known(NamedTuple):
-    """What the stores say before the switch."""
+    """Facts from the stores before the switch."""
 
     was_silent: bool
-    """Whether the last recording holds no sound."""
+    """Whether the last recording is silent."""
     waiting: list[UUID]
     """Recordings that wait for analysis."""
 
@@ -378,7 +378,7 @@ def _known(settings: Settings) -> _Known:
 def _proven(
     target: RunningBundle, record: UpdateRecord, wanted: Update, known: _Known
 ) -> str | None:
-    """Wait until the update is known to be good or bad; return why it is bad."""
+    """Wait for the verdict on the update; return why it is bad, or None."""
     deadline = clock.monotonic() + wanted.minutes * 60
     said = ""
     while True:
@@ -394,7 +394,7 @@ def _proven(
 
 
 def _last_words(target: RunningBundle) -> str:
-    """Return the last line that a service which is not well logged; empty if all are well."""
+    """Return the last log line of a service that is not well; empty if all are well."""
     name = next((one.name for one in target.status() if not one.is_well), None)
     lines = [] if name is None else target.logs(name, 30).get(name, [])
     last = next((line.strip() for line in reversed(lines) if line.strip()), None)
@@ -432,12 +432,12 @@ def _facts(target: RunningBundle, since: datetime, known: _Known) -> Facts:
 
 
 def _undo(target: RunningBundle, record: UpdateRecord, why: str) -> bool:
-    """Run from the image of before again; return whether the files went back, too.
+    """Run from the previous image again; return whether the files were restored, too.
 
     Raises
     ------
     TargetError
-        If it cannot open the stores any more; then nothing is changed.
+        If it can no longer open the stores; then nothing is changed.
     """
     settings = target.settings
     if (newer := _too_new(settings, record.before)) is not None:
@@ -462,7 +462,7 @@ def _undo(target: RunningBundle, record: UpdateRecord, why: str) -> bool:
 
 
 def _too_new(settings: Settings, image: KeptImage) -> str | None:
-    """Return which store an image cannot open, because a newer version converted it; in words."""
+    """Return in words which store an image cannot open since a newer version converted it."""
     for setting, version in image.schemas.items():
         path = configured_path(settings, setting)
         if path is None or not path.exists():
@@ -470,12 +470,12 @@ def _too_new(settings: Settings, image: KeptImage) -> str | None:
         with closing(open_read_only(path)) as store:
             now = int(store.execute("PRAGMA user_version").fetchone()[0])
         if now > version:
-            return f"{path.name} was converted to version {now}, and {image.name} knows {version}."
+            return f"{path.name} was converted to version {now}; {image.name} only reads {version}."
     return None
 
 
 def _seconds_lost(target: RunningBundle, record: UpdateRecord) -> float:
-    """Return how much of the planned recording is missing since the switch, by the ledger."""
+    """Return the seconds of planned recording lost since the switch, by the ledger."""
     try:
         store = store_of(target.settings)
         deployment = find_deployment(store, None)

@@ -48,5 +48,5 @@ def test_secrets_need_a_password(
     assert "password" in wrong.stderr
     without = run("restore", file, "--without-secrets")
     assert without.exit_code == 0, without.stderr
-    assert "acoupi setup says which" in without.stderr
+    assert "acoupi setup names them" in without.stderr
     assert "token" in run("setup").stderr

@@ -53,7 +53,7 @@ def test_where_nothing_runs_nothing_is_started_by_applying(
 ) -> None:
     result = run("config", "set", "--apply", "recording.duration", "2")
 
-    assert "the next start takes the new settings" in result.stdout
+    assert "the new settings apply at the next start" in result.stdout
     assert target.names == []
     assert duration_of(sensor) == 2
 

@@ -150,7 +150,7 @@ def test_a_plan_says_that_room_is_lacking_where_nothing_may_go(run: Run, sensor:
 
     told = " ".join(run("disk", "--plan").stdout.split())
 
-    assert "Nothing may go, though" in told
+    assert "Nothing may be deleted, although" in told
     assert "should be" in told
 
 

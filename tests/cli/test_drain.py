@@ -270,7 +270,7 @@ def test_a_sensor_whose_recorder_does_the_rest_cannot_be_drained(services: list[
     recorder = next((one for one in services if one.role == "recorder"), None)
     sensor: Any = SimpleNamespace(target=SimpleNamespace(recorder=recorder, services=services))
 
-    with pytest.raises(TargetError, match="cannot finish what waits"):
+    with pytest.raises(TargetError, match="cannot finish the waiting work"):
         check_can_drain(sensor)
 
 

@@ -128,7 +128,7 @@ def test_where_nothing_was_sent_that_is_said(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "nothing says where the messages"),
+        ((), "it is not clear where to read"),
         (("--messages", "nowhere"), "cannot be read"),
         (("--mqtt", "http://x"), "begins with mqtt://"),
         (("--mqtt", "mqtt://a b/x"), "host cannot be the name"),

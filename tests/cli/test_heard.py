@@ -307,7 +307,7 @@ def test_copies_come_with_what_is_known(heard: Heard, run: Run, tmp_path: Path) 
     again = run("recordings", "copy", "a", str(folder))
 
     assert (result.exit_code, again.exit_code) == (0, 0), again.stderr
-    assert "1 more have no file" in result.stderr
+    assert "1 more no longer have a file" in result.stderr
     assert sorted(one.name for one in folder.iterdir()) == ["a.wav", "a.wav.json"]
     told = json.loads((folder / "a.wav.json").read_text())
     assert told["recording"]["recording_id"] == str(A)
@@ -334,8 +334,8 @@ def test_copies_come_with_what_is_known(heard: Heard, run: Run, tmp_path: Path) 
         (["list", "--from", "last week"], "2024-06-01 21:30, yesterday or 21:30"),
         (["count", "--by", "month"], "night, day, hour, species, deployment"),
         (["show", "1"], f"{ID.format('1')}, {ID.format('12')}"),
-        (["show", "ffff"], "no detection of this sensor has an id that begins so"),
-        (["show", "no-id"], "no detection of this sensor has an id that begins so"),
+        (["show", "ffff"], "no detection of this sensor has an id that starts with this"),
+        (["show", "no-id"], "no detection of this sensor has an id that starts with this"),
     ],
 )
 def test_what_is_not_understood_is_told_in_three_lines(
@@ -457,7 +457,7 @@ def test_a_clipped_recording_is_played_drawn_and_copied_from_its_clips(
     assert sum(map(len, played)) / 8 == pytest.approx(720, abs=4)
     assert "the first of 2 clips" in drawn.stdout
     assert "2 recordings are in" in copied.stdout
-    assert "1 more have no file" in copied.stderr
+    assert "1 more no longer have a file" in copied.stderr
     copies = [json.loads(one.read_text()) for one in (tmp_path / "copies").glob("*.json")]
     assert (
         sorted(one["start_s"] for told in copies for one in told["detections"])

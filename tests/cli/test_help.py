@@ -82,7 +82,7 @@ def test_a_command_without_a_page_shows_its_own_help(run: Run) -> None:
     [
         ("setings", "the nearest are settings", "acoupi help settings"),
         ("Outbox", "the word is on the pages hub, messages", "acoupi help hub"),
-        ("xyzzy", "the word is on no page", "acoupi help"),
+        ("xyzzy", "no page has the word", "acoupi help"),
         ("../errors", "no page", "acoupi help"),
     ],
 )

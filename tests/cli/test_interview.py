@@ -72,11 +72,11 @@ def test_a_question_is_explained_and_taken_back_and_all_is_summed_up(
         for name in ("interval", "schedule_start", "schedule_end"):
             terminal.until(f"recording > {name}")
             terminal.type("\n")
-        summary = terminal.until("Set the sensor up so?")
+        summary = terminal.until("Set up the sensor like this?")
         terminal.type("<\n")
         terminal.until("recording > schedule_end")
         terminal.type("04:00\n")
-        again = terminal.until("Set the sensor up so?")
+        again = terminal.until("Set up the sensor like this?")
         assert not (home / "config").exists()
         terminal.type("y\n")
         code = terminal.ended()
@@ -104,7 +104,7 @@ def test_a_declined_summary_sets_nothing_up(recording: Any, home: Path) -> None:
     with recording() as terminal:
         terminal.until("settings of recording")
         terminal.type("n\n")
-        terminal.until("Set the sensor up so?")
+        terminal.until("Set up the sensor like this?")
         terminal.type("n\n")
         code = terminal.ended()
 

@@ -99,7 +99,7 @@ def test_an_unknown_preset_and_one_that_a_program_cannot_take_are_refused_by_nam
 
     assert lines_of(unknown)[0] == 'Error: there is no preset "bat".'
     assert lines_of(unknown)[2] == "  Try: --preset bats"
-    assert lines_of(other)[0] == 'Error: the program "test" cannot take the preset "bats".'
+    assert lines_of(other)[0] == 'Error: the program "test" cannot use the preset "bats".'
     assert "no setting microphone.samplerate" in lines_of(other)[1]
     assert (unknown.exit_code, other.exit_code) == (2, 2)
     assert not (home / "config").exists()

@@ -280,7 +280,7 @@ def test_calibrate_tells_precision_and_score_and_the_next_command(
     assert "reviewed    60" in result.stdout
     assert "not known: 20 are needed" in result.stdout
     value = json.loads((sensor / "config" / "program.json").read_text())["detections"]["threshold"]
-    assert f"from the present threshold, {value:g}, up" in result.stdout
+    assert f"from the current threshold, {value:g}, up" in result.stdout
     command = result.stdout.rpartition("Next: acoupi ")[2].split()
     assert command[:3] == ["config", "set", "detections.threshold"]
     assert run(*command).exit_code == 0
@@ -297,7 +297,7 @@ def test_a_program_without_a_threshold_is_told_so(reviewed: None, run: Run) -> N
     result = run("review", "calibrate")
 
     assert "of all detections" in result.stdout
-    assert "no setting for the lowest score" in result.stdout
+    assert "no setting for its lowest score" in result.stdout
     assert "config set" not in result.stdout
 
 
@@ -307,7 +307,7 @@ def test_too_few_verdicts_are_refused(found: Found, run: Run) -> None:
 
     assert result.exit_code == 1
     assert "needs 20 verdicts" in result.stderr
-    assert "the most that one has is 2" in result.stderr
+    assert "the most for any species is 2" in result.stderr
     assert "acoupi review next" in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""What belongs to the sensor and not to its program: one file, and all the ways into it."""
+"""Settings of the sensor itself, not of its program: one file, and all the ways into it."""
 
 import json
 import sys
@@ -277,11 +277,11 @@ def test_a_wrong_line_in_a_file_is_named(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "why"),
     [
-        ("recorder = acoupi_page:Page", "another one has that name"),
-        ("page.x = acoupi_page:Page", "that is no name"),
+        ("recorder = acoupi_page:Page", "another section has that name"),
+        ("page.x = acoupi_page:Page", "that is not a name"),
         ("page = acoupi_page:Nothing", "AttributeError"),
         ("page = acoupi_nothing:Page", "ModuleNotFoundError"),
-        ("page = acoupi_page:NUMBER", "it is no pydantic model"),
+        ("page = acoupi_page:NUMBER", "it is not a pydantic model"),
         ("page = acoupi_page:Needs", "token has no default"),
         ("page = acoupi_page:Odd", "lists is list[list[int]]"),
     ],

@@ -119,7 +119,7 @@ def test_a_secret_is_kept_apart(run: Run, home: Path) -> None:
             "--paths",
         ),
         (["--config", "nowhere.yaml"], "nowhere.yaml", "No such file", "nowhere.yaml"),
-        (["--config", "https://a.org/x.yaml"], "x.yaml", "it is an address", "curl -fLo"),
+        (["--config", "https://a.org/x.yaml"], "x.yaml", "it is a URL", "curl -fLo"),
         (["--target", "proces"], '"proces"', "process", "--target process"),
         (["--broker", "http://x"], "http://x", "redis", "redis"),
         (["extra"], '"extra"', "quotes", "acoupi setup --help"),

@@ -70,4 +70,4 @@ def test_a_token_is_printed_once_and_opens_the_page(run: Run, settings: Settings
 def test_where_nothing_waits_nothing_is_applied(run: Run) -> None:
     run("setup", "--program", "default", "--no-prompt")
 
-    assert "No change waits" in run("web", "apply").output
+    assert "No changes are waiting" in run("web", "apply").output

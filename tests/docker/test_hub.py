@@ -148,9 +148,9 @@ def test_a_copy_is_put_back_and_the_hub_works_again_with_its_workers(
     cut.write_bytes(copy.read_bytes()[:-40])
     hub.acoupi("hub", "add-sensor", "added-later")
 
-    with pytest.raises(AssertionError, match="no whole copy"):
+    with pytest.raises(AssertionError, match="not a complete copy"):
         hub.acoupi("hub", "restore", str(cut), "--replace")
-    with pytest.raises(AssertionError, match="has something already"):
+    with pytest.raises(AssertionError, match="already has data"):
         hub.acoupi("hub", "restore", str(copy))
     hub.acoupi("hub", "restore", str(copy), "--replace")
 

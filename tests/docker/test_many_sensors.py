@@ -70,7 +70,7 @@ STAYS, GOES = "shed", "barn"
 """The worker that works all the season, and the one that is withdrawn."""
 BARE = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL")
 """Options of docker run: all that a worker needs is in its image."""
-BARRED = "does not let this worker in"
+BARRED = "does not accept this worker's token"
 TABLES = ("deployments", "media", "observations")
 
 

@@ -145,7 +145,7 @@ def test_a_recording_that_workers_die_of_has_failed_and_the_others_are_analysed(
     assert (code, said["recordings"]["done"], said["recordings"]["failed"]) == (3, 2, 1)
     assert said["troubles"] == [
         {"key": "20240701_220001.WAV", "fate": "failed",
-         "why": "3 workers died of it (exit code 9)"},
+         "why": "3 workers died at it (exit code 9)"},
     ]  # fmt: skip
     assert ask(url, "SELECT count(*) FROM model_output") == [(2,)]
     assert ask(url, "SELECT count(*) FROM job WHERE state = 'waiting'") == [(0,)]
@@ -164,7 +164,7 @@ def test_workers_that_die_of_everything_end_the_run(
     result = CliRunner().invoke(app, ["hub", "analyse", str(tmp_path / "card"), *words])
 
     assert result.exit_code == 1
-    assert "the workers on this machine die, whatever they analyse" in result.output
+    assert "the workers on this machine die at every recording" in result.output
     assert "2 died one after another (exit code 9)" in result.output
     assert ask(url, "SELECT state FROM job") == [("waiting",)]
 

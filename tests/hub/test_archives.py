@@ -459,7 +459,7 @@ def test_a_worker_that_gets_other_sound_than_was_taken_in_says_so_and_does_not_a
         client = HubClient(url, token)
         client.fetch(address, tmp_path / "first", size, str(sha256))
         write(path, wav_bytes(1, 1))
-        with pytest.raises(HubError, match="other sound than it took in") as slip:
+        with pytest.raises(HubError, match="other sound than it had stored") as slip:
             client.fetch(address, tmp_path / "second", size, str(sha256))
 
     assert (tmp_path / "first").read_bytes() == wav_bytes(1, 0)

@@ -273,7 +273,7 @@ def test_a_chunk_that_does_not_fit_its_digest_is_refused(one_server: Server) -> 
     for more in ({"content": SOUND, "headers": headers}, {"content": SOUND}, {}):
         told = one_server.ask("PUT", path, **more)
         assert told.status_code == 422
-        assert "does not fit its digest" in told.json()["error"]
+        assert "does not match its digest" in told.json()["error"]
     assert one_server.put(0, SOUND, sha256="../x").status_code == 404
     assert one_server.put(0, SOUND, sha256="x").status_code == 422
     assert one_server.offer().json()["received"] == 0
@@ -287,7 +287,7 @@ def test_sound_that_does_not_fit_its_digest_is_refused_and_can_be_sent_again(
     told = one_server.offer()
 
     assert told.status_code == 409
-    assert "does not fit its digest" in told.json()["error"]
+    assert "does not match its digest" in told.json()["error"]
     assert one_server.offer().json()["received"] == 0
     one_server.put(0, SOUND)
     assert one_server.offer().status_code == 200
@@ -357,7 +357,7 @@ def test_what_is_being_removed_is_told_until_it_is_gone(
 
     told = one_server.offer()
     assert (told.status_code, told.headers["Retry-After"]) == (503, "60")
-    assert "is being removed" in told.json()["error"]
+    assert "is removing the chunks" in told.json()["error"]
     assert one_server.put(0, SOUND).status_code == 503
 
     assert remove_given_up(one_server.hub) == 1
@@ -414,7 +414,7 @@ def test_a_sensor_sends_only_sound_of_its_own_recordings(one_server: Server) -> 
         assert "belongs to another sensor" in told.json()["error"]
     unknown = one_server.offer(uuid4())
     assert unknown.status_code == 409
-    assert "knows no recording or clip" in unknown.json()["error"]
+    assert "has no recording or clip" in unknown.json()["error"]
     assert one_server.offer().json()["received"] == 0
 
 

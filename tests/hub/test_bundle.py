@@ -266,7 +266,7 @@ def test_a_broker_is_trusted_and_managed_inside_as_it_is_here(hub: Path, tmp_pat
         assert [one.items() >= known.items() for one in services[name]["volumes"]] == [True]
 
     cluster = HubHome(tmp_path / "cluster")
-    with pytest.raises(ConfigurationError, match="authority of your broker"):
+    with pytest.raises(ConfigurationError, match="private authority for your broker"):
         set_up_hub(cluster, NAME | {"target": "kubernetes"}, own_servers={"broker": broker})
     authority.unlink()
     with pytest.raises(AcoupiError, match=authority.name):

@@ -172,8 +172,8 @@ def test_a_file_that_is_cut_off_damaged_or_none_changes_nothing(
     cut.write_bytes(whole[: len(whole) - 40])
     other.write_text("a letter\n")
 
-    assert "no whole copy" in refusal(copied, cut)
-    assert "no whole copy" in refusal(copied, other)
+    assert "not a complete copy" in refusal(copied, cut)
+    assert "not a complete copy" in refusal(copied, other)
     assert "copy" in refusal(copied, tmp_path / "none.dump")
     assert copied.engine.asked == []
 
@@ -206,7 +206,7 @@ def test_what_fails_half_way_leaves_what_there_was_and_the_hub_running(
 
     said = refusal(copied, copy, replace=True)
 
-    assert "the hub has what it had" in said
+    assert "the data of the hub are unchanged" in said
     assert re.search(r"sensor_note|of_another", said)
     assert copied.engine.asked[:2] == ["stop", "up"]
 

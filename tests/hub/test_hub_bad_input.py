@@ -95,7 +95,7 @@ def test_a_time_that_nothing_can_show_is_refused(
         {"deployments": [DeploymentReport(deployment=SITE, whole_hours=[time])]},
     ):
         status, words = told(client, **parts)
-        assert (status, words[:30]) == (409, "the hub stores no time such as")
+        assert (status, words[:29]) == (409, "the hub cannot store the time")
 
     known = recorded()
     assert told(client, recordings=[known])[0] == 200
@@ -235,7 +235,7 @@ def test_a_program_is_called_as_a_module_is(client: TestClient, hub: Hub, name: 
     assert answer.status_code == 422
     assert "programs.0.program" in answer.json()["error"]
     if len(name) < 300:
-        with pytest.raises(ParameterError, match="no program is called"):
+        with pytest.raises(ParameterError, match="cannot be a program"):
             add_worker(hub.database, "shed", name, BROKER)
 
 
@@ -334,7 +334,7 @@ def test_the_log_of_the_hub_names_whom_it_refuses_and_why_once_in_a_while(
     ]
     assert "belongs to another" in said[0]
     assert "this token is not valid" in said[1]
-    assert "does not fit its digest" in said[2]
+    assert "does not match its digest" in said[2]
     assert r"\x1b]0;title\x07" in said[3]
 
 

@@ -346,7 +346,7 @@ def test_what_failed_for_lack_of_a_worker_is_tried_again_by_one_that_starts(
         clock.advance(REST + 1)
     assert (dispatcher.turn(), work_of(hub).failed) == (0, 1)
     shown = CliRunner().invoke(app, ["hub", "workers", "--database", url]).output
-    assert f"The last that failed of {PROGRAM}: it cannot be built" in shown
+    assert f"The latest failure of {PROGRAM}: it cannot be built" in shown
     other = new_recording(tmp_path)
     leave(hub, other, program)
     assert dispatcher.turn() == 1

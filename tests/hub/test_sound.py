@@ -223,7 +223,7 @@ def test_sound_that_does_not_fit_its_digest_is_told_and_sent_again(
     sensor.messenger.close()
     sensor.messenger = right
 
-    assert "does not fit its digest" in (told.trouble or "")
+    assert "does not match its digest" in (told.trouble or "")
     assert told.waiting == 1
     assert sensor.send().waiting == 0
     assert at_hub(hub) == files(sound)

@@ -113,7 +113,7 @@ def test_a_worker_whose_token_is_withdrawn_ends_by_itself(
         withdraw_worker(hub.database, "shed")
 
         assert worker.wait(LONG) != 0
-        assert "does not let this worker in" in (running.folder / "work.log").read_text()
+        assert "does not accept this worker's token" in (running.folder / "work.log").read_text()
 
 
 def test_a_worker_elsewhere_trusts_nobody_but_the_authority_that_it_is_given(
@@ -159,8 +159,8 @@ def test_a_worker_that_is_sooner_than_its_user_at_the_broker_waits_for_it(
                 worker = running.work(token)
                 log = tmp_path / "work.log"
                 eventually(
-                    lambda: log.read_text().count("does not take this worker yet") > 1, "it waits",
-                    LONG, running.logs,
+                    lambda: log.read_text().count("does not accept this worker yet") > 1,
+                    "it waits", LONG, running.logs,
                 )  # fmt: skip
 
                 running.dispatch()

@@ -90,7 +90,7 @@ def test_what_waits_is_analysed_and_sent_before_the_sensor_stops(board: Board) -
     board.fall_behind()
 
     process = board.start("deployment", "stop", "--drain", "--json")
-    read_until(process, "Recording has stopped. Still")
+    read_until(process, "Recording has stopped. Waiting:")
     assert "recording" not in board.running()
     resumed_on = data.utc_now()
     board.signal_model(signal.SIGCONT)

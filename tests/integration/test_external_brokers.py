@@ -130,7 +130,7 @@ def test_a_periodic_task_that_hangs_leaves_the_other_thread_to_the_others(
 
     assert len(sensor.events("holds")) == 1
     wait_for(lambda: sensor.pulse("default").last_error, "the word about it", sensor)
-    assert "hold: it still runs" in (sensor.pulse("default").last_error or "")
+    assert "hold: it is still running" in (sensor.pulse("default").last_error or "")
     sensor.let_go()
     wait_for(lambda: len(sensor.events("holds")) > 1, "its next time", sensor)
 

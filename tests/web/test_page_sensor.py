@@ -365,7 +365,7 @@ def test_only_with_the_key_of_the_owner_is_anything_changed(
             lambda: door.stop_deployment("owner"),
             lambda: door.set_password("", ""),
         ):
-            with pytest.raises(StoreError, match="only who is logged in"):
+            with pytest.raises(StoreError, match="only someone who is logged in"):
                 change()
 
     after = {one.name: one.read_bytes() for one in settings.schedule_file.parent.iterdir()}
@@ -374,7 +374,7 @@ def test_only_with_the_key_of_the_owner_is_anything_changed(
     assert door.start_deployment("Oak", None, None, "owner")["name"] == "Oak"
     new, _ = keys.with_password("the owl sleeps at noon")
     door.set_password(new.salt, new.password)
-    with pytest.raises(StoreError, match="only who is logged in"):
+    with pytest.raises(StoreError, match="only someone who is logged in"):
         door.stop_deployment("owner")
 
 

@@ -1,1 +1,1 @@
-"""Celery lives in `acoupi.services`; this package keeps names that rendered files use."""
+"""Celery lives in `acoupi.services`; this package keeps the names in rendered files."""

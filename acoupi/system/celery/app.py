@@ -1,4 +1,4 @@
-"""The Celery app of a sensor, its tasks registered: what ``app.py`` of a home exposes."""
+"""The Celery app of a sensor with its tasks, which ``app.py`` of a home exposes."""
 
 from typing import Any
 
@@ -38,11 +38,11 @@ def run_celery_command(
     settings
         Of the home.
     args
-        After ``celery``.
+        Arguments after ``celery``.
     with_app
-        Whether to give it the app.
+        Whether to pass it the app.
     quiet
-        Whether to ask Celery to say less.
+        Whether to make Celery's output shorter.
     **kwargs
         For `subprocess.run`.
     """

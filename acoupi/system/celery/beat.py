@@ -1,4 +1,4 @@
-"""`acoupi.services.beat` under the name that rendered files have for it."""
+"""`acoupi.services.beat` under the name in rendered files."""
 
 from acoupi.services.beat import main
 

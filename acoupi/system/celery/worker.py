@@ -1,4 +1,4 @@
-"""`acoupi.services.worker` under the name that rendered files have for it."""
+"""`acoupi.services.worker` under the name in rendered files."""
 
 import faulthandler
 

@@ -1,1 +1,1 @@
-"""The name that rendered files have for `acoupi.provisioning`."""
+"""The name of `acoupi.provisioning` in rendered files."""

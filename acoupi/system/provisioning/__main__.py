@@ -1,4 +1,4 @@
-"""`acoupi.provisioning.__main__` under the name that rendered files have for it."""
+"""`acoupi.provisioning.__main__` under the name in rendered files."""
 
 from acoupi.provisioning.__main__ import main
 

@@ -92,7 +92,7 @@ def test_where_nothing_is_published_that_is_said(broker: Mosquitto) -> None:
     result = CliRunner().invoke(app, [*LISTEN, f"mqtt://localhost:{broker.port}/other"])
 
     assert result.exit_code == 3
-    assert "Is the topic right" in result.output
+    assert "Check the topic" in result.output
 
 
 def test_a_broker_that_is_not_there_is_named() -> None:

@@ -260,7 +260,7 @@ def test_a_program_without_a_store_cannot_look_after_itself(
 
     add_sensor_tasks(program, Settings(home=tmp_path), "nothing", schema())
     with pytest.raises(
-        ConfigurationError, match=f"this program cannot have sensor.{section}.{name}"
+        ConfigurationError, match=f"this program cannot use sensor.{section}.{name}"
     ):
         add_sensor_tasks(
             program, Settings(home=tmp_path), "nothing", schema.model_validate(setting)

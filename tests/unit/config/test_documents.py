@@ -202,7 +202,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("name", "text", "line", "why"),
     [
-        ("a.yaml", BOMB, 1, "its aliases stand for too much"),
+        ("a.yaml", BOMB, 1, "its aliases expand to too much"),
         ("a.yaml", "b: 1\na: " + "[" * 60 + "]" * 60, 1, "nested too deeply"),
         ("a.yaml", "[" * 100_000, 1, "nested too deeply"),
         ("a.yaml", "b: 1\na: " + "9" * 4000, 2, "a number has 4000 digits"),
@@ -249,4 +249,4 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Document.read(tmp_path / "sensor.json")
 
-    assert "no ordinary file" in (caught.value.why or "")
+    assert "not a regular file" in (caught.value.why or "")

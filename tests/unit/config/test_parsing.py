@@ -359,7 +359,7 @@ def test_names_with_dots_in_a_file_are_told_how_to_be_written(
 
     lines = refusal(file=path)
 
-    assert "each dot begins a section" in lines[1]
+    assert "each dot is a section" in lines[1]
     assert lines[2] == f'  Try: edit {path}: "recording": {{"duration": VALUE}}'
 
 

@@ -111,7 +111,10 @@ def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: 
     assert reclaim(settings.run_dir, "w", Aside(aside_file(settings.run_dir, "w"))) == (0, 1)
     assert files(root, "queues") == []
     (kept,) = json_lines(aside_file(settings.run_dir, "w"))
-    assert (kept["queue"], kept["why"]) == ("detection", "its worker died during it, 3 times")
+    assert (kept["queue"], kept["why"]) == (
+        "detection",
+        "its worker died while handling it, 3 times",
+    )
     assert "poison" in b64decode(json.loads(kept["message"])["body"]).decode()
 
 

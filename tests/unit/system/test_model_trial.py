@@ -75,7 +75,7 @@ def raises(recording: data.Recording) -> data.ModelOutput:
     ("answer", "what"),
     [
         (raises, "bad weights"),
-        (lambda _: None, "it returned NoneType, and not a ModelOutput"),
+        (lambda _: None, "it returned NoneType, not a ModelOutput"),
         (lambda _: [], "it returned list"),
         (lambda recording: output(recording, {"score": 1}), "detection 0 is a dict"),
         (

@@ -107,7 +107,7 @@ def test_a_home_that_nothing_is_said_of_has_no_file_for_it(settings: Settings) -
         ),
         (
             {"CELERY__TASK_TIME_LIMIT": "1"},
-            "a task cannot be asked to end after 540 s and be ended after 1 s.",
+            "a task cannot be asked to stop after 540 s and be killed after 1 s.",
             "ACOUPI_CELERY__TASK_TIME_LIMIT=600",
         ),
         (

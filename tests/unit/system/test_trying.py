@@ -82,7 +82,7 @@ def test_two_tries_do_not_share_a_folder(tmp_path: Path) -> None:
     with own_home(tmp_path), pytest.raises(AcoupiError) as caught, own_home(tmp_path):
         pass
 
-    assert caught.value.why == "another one runs there."
+    assert caught.value.why == "another one is running there."
 
 
 def test_the_folder_of_an_earlier_demo_is_taken(tmp_path: Path) -> None:

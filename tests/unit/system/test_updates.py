@@ -226,7 +226,7 @@ def test_a_damaged_record_is_named(set_up: Settings) -> None:
     UpdateRecord.begin(set_up, OLD, NEW, None)
     next(updates_folder(set_up).glob("*/update.json")).write_text("{")
 
-    with pytest.raises(AcoupiError, match="cannot read what an earlier update kept"):
+    with pytest.raises(AcoupiError, match="cannot read the record of an earlier update"):
         roll_back(ComposeTarget(set_up))
 
 
@@ -285,7 +285,7 @@ NOW = SCHEMA.version
         ({"old": NOW}, "old", "no image of a sensor"),
         ({"old": NOW, "new": NOW - 1}, "old", "too old for this sensor"),
         ({"old": NOW, "new": NOW + 1}, "old", "newer than the acoupi that is installed"),
-        ({"old": NOW, "new": NOW}, "old", "nothing to judge it by"),
+        ({"old": NOW, "new": NOW}, "old", "no recording to judge it by"),
     ],
 )
 def test_what_cannot_be_judged_or_undone_is_refused_and_nothing_changes(
@@ -321,7 +321,7 @@ def test_a_refused_image_that_took_the_name_of_the_one_that_runs_gives_it_back(
     SqliteStore(set_up.home / "data" / "metadata.db").count_recordings()
     engine = NamingEngine()
 
-    with pytest.raises(TargetError, match="nothing to judge it by"):
+    with pytest.raises(TargetError, match="no recording to judge it by"):
         update(ComposeTarget(set_up, engine=engine), Update(get=lambda: "acoupi:1", minutes=5))
 
     assert engine.named == [("old", "acoupi:1")]
