@@ -1,8 +1,8 @@
-"""What is done when models are slower than the microphone: which recordings they are spared.
+"""The backlog policy: which recordings to skip when models are slower than the microphone.
 
-Every choice is by the time of recordings, never by their content, and made for a span of time
-as a whole. So the analysed share of a span, its *analysed fraction*, is known, and what was
-found in it can be scaled: a rate is detections / (hours x fraction).
+Choices depend on the times of recordings, never on their content, and are made for whole spans
+of time. So the analysed share of a span, its *analysed fraction*, is known, and detections in it
+can be scaled: a rate is detections / (hours x fraction).
 """
 
 import datetime
@@ -34,38 +34,38 @@ __all__ = [
 Policy = Literal["none", "thin", "newest_first", "nightly"]
 
 ENOUGH = 6
-"""Analyses that must be measured before anything is left out, which cannot be undone."""
+"""Analyses to measure before anything is skipped, which cannot be undone."""
 _DAY = datetime.timedelta(days=1)
 _BLOCK = datetime.timedelta(minutes=15)
-"""What the oldest are left out by."""
+"""Span of time that is skipped as a whole."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """What is done about recordings that wait for models; by default nothing."""
+    """What to do about recordings that wait for models; by default nothing."""
 
     policy: Policy = "none"
     limit_hours: float = 4.0
     """Hours of work that may wait."""
     keep_files: bool = False
-    """Whether the files of recordings that are left out are kept, whatever the filters say."""
+    """Whether the files of skipped recordings are kept, regardless of the saving filters."""
     plan: CapturePlan | None = None
     """When the program records."""
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is done."""
+        """Whether there is a policy."""
         return self.policy != "none"
 
     @property
     def longest_wait_hours(self) -> float:
-        """How long a recording may wait while all is well; 0: the policy says nothing of it."""
+        """How long a recording may normally wait, hours; 0: the policy sets no limit."""
         if not self.is_on:
             return 0.0
         return self.limit_hours + (24 if self.policy == "nightly" else 0)
 
     def holds_back(self, deployment: data.Deployment, now: datetime.datetime) -> bool:
-        """Return whether models wait now, because the deployment is recording."""
+        """Return whether models pause now, because the deployment is recording."""
         if self.policy != "nightly" or deployment.ended_on is not None:
             return False
         return self.recording_ends(deployment, now) is not None
@@ -73,14 +73,14 @@ class Backlog:
     def recording_ends(
         self, deployment: data.Deployment, now: datetime.datetime
     ) -> datetime.datetime | None:
-        """Return when the hours of recording end that it is in; None: in none, or not in a day."""
+        """Return when the current recording hours end; None: not in any, or not within a day."""
         return None if self.plan is None else recording_ends(self.plan, deployment, now)
 
 
 def recording_ends(
     plan: CapturePlan, deployment: data.Deployment, now: datetime.datetime
 ) -> datetime.datetime | None:
-    """Return when the hours of recording end in which a time is; None: in none, or not in a day."""
+    """Return when the recording hours around a time end; None: in none, or not within a day."""
     low, high = to_microseconds(now), to_microseconds(now + _DAY)
     end = min((start for start, _ in _pauses(plan, deployment, low, high)), default=high)
     return from_microseconds(end) if low < end < high else None
@@ -95,14 +95,14 @@ def has_pauses(plan: CapturePlan, deployment: data.Deployment, now: datetime.dat
 def _pauses(
     plan: CapturePlan, deployment: data.Deployment, low: int, high: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield when a condition of time does not hold, for one after the other."""
+    """Yield the times at which a time condition does not hold, for each condition."""
     for windows in plan.windows:
         gaps = rest(planned_spans(windows, low, high, deployment), low, high)
         yield from ((start, end) for start, end in gaps if start < end)
 
 
 class Waiting(NamedTuple):
-    """A recording that no model has begun to analyse."""
+    """A recording that no model has started to analyse."""
 
     id: UUID
     deployment_id: UUID
@@ -111,7 +111,7 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """From now on each so many-th recording is analysed; 1: all."""
+    """From now on every n-th recording is analysed; 1: all."""
 
     every: int
     reason: str
@@ -131,14 +131,14 @@ class LeftOut:
 def choose(
     backlog: Backlog, pace: Pace | None, waiting: Sequence[Waiting], now: datetime.datetime
 ) -> Iterator[Change | LeftOut]:
-    """Yield what is to be done about what waits.
+    """Yield changes for the waiting recordings.
 
     Parameters
     ----------
     backlog
         The policy.
     pace
-        Measured; nothing is left out while it is not well known how long an analysis takes.
+        Measured; nothing is skipped until the duration of an analysis is well known.
     waiting
         Oldest first.
     now
@@ -148,7 +148,7 @@ def choose(
     if pace is not None and pace.every > 1 and backlog.policy != "thin":
         yield Change(1, "another policy is set")
     elif pace is not None and pace.every > 1 and len(waiting) < FEWEST:
-        yield Change(1, "nothing waits any more")
+        yield Change(1, "nothing is waiting any more")
     elif takes and pace is not None and pace.measured >= ENOUGH:
         most = max(FEWEST, int(3600 * backlog.limit_hours / takes))
         if len(waiting) > most:
@@ -158,7 +158,7 @@ def choose(
 def _thin(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[Change | LeftOut]:
-    """Let models have each k-th of what comes; what waits is thinned if it is far too much."""
+    """Analyse every k-th new recording; thin the waiting ones if they are far too many."""
     takes, comes = pace.seconds_per_analysis, pace.seconds_per_recording
     if takes and comes and pace.is_slower:
         every = math.ceil(TOLERANCE * takes / comes)
@@ -171,7 +171,7 @@ def _thin(
 def _thin_waiting(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
-    """Leave each k-th of what waits."""
+    """Keep every k-th of the waiting recordings."""
     del pace
     if len(waiting) <= SLACK * most:
         return
@@ -182,14 +182,14 @@ def _thin_waiting(
         left_out = frozenset(one.id for number, one in own if number % every)
         last = own[-1][1]
         end = now if last is waiting[-1] else last.created_on + _BLOCK
-        reason = f"{len(waiting)} waited, more than {most}: 1 of {every} is analysed"
+        reason = f"{len(waiting)} were waiting, more than {most}: 1 of {every} is analysed"
         yield LeftOut(deployment, own[0][1].created_on, end, left_out, reason)
 
 
 def _leave_oldest(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
-    """Leave out what waits of the oldest quarters of an hour that are over."""
+    """Skip waiting recordings of the oldest complete quarters of an hour."""
     del pace
     left = len(waiting)
     for (deployment, block), group in groupby(
@@ -199,7 +199,9 @@ def _leave_oldest(
             return
         ids = frozenset(one.id for one in group)
         left -= len(ids)
-        yield LeftOut(deployment, block, block + _BLOCK, ids, f"more than {most} newer ones waited")
+        yield LeftOut(
+            deployment, block, block + _BLOCK, ids, f"more than {most} newer ones were waiting"
+        )
 
 
 def _block_of(time: datetime.datetime) -> datetime.datetime:

@@ -1,4 +1,4 @@
-"""How a recording was captured, and what it tells of its microphone (see `acoupi.data`)."""
+"""How a recording was captured, and the state of its microphone (see `acoupi.data`)."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -37,7 +37,7 @@ LOWEST_DBFS = -200.0
 """The level of digital silence: below what 32-bit samples can hold, and a number that JSON has."""
 
 CLIPPING, OFFSET = 0.001, 0.05
-"""From where on a microphone counts as clipping, and as having an offset."""
+"""Limits from which a microphone counts as clipping, and as having an offset."""
 
 Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_DBFS else -200.0)]
 """dB below full scale, 0 being the largest sample there is; no less than `LOWEST_DBFS`."""
@@ -66,7 +66,7 @@ class MicrophoneHealth(BaseModel):
     def faults(self) -> list[str]:
         """Return what is wrong, in words; empty if nothing is.
 
-        Clipping counts from a share of 0.1 % on, an offset from 5 % of full scale on.
+        Clipping counts from a share of 0.1 %, an offset from 5 % of full scale.
         """
         found = []
         if self.is_silent:
@@ -111,7 +111,7 @@ class BootClock(BaseModel):
 class CaptureReport(BaseModel):
     """How a recording was cut from the stream of its microphone.
 
-    Frames count from the opening of the stream and go on over what was lost.
+    Frames are counted from the opening of the stream, including lost ones.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -133,19 +133,19 @@ class CaptureReport(BaseModel):
     clock_corrected_s: float = 0.0
     """Correction applied to `Recording.created_on` after the clock was set."""
     overruns: list[Overrun] = Field(default_factory=list)
-    """What was lost within it, oldest first."""
+    """Sound lost within it, oldest first."""
     gap_before_frames: int = 0
     """Frames of planned time that were lost between the recording before and this one."""
     incomplete: IncompleteReason | None = None
     """Why it is shorter than planned; None if it is complete."""
     incomplete_detail: str = ""
-    """The same for people to read, e.g. what the driver said; may be empty."""
+    """The same as text for people, e.g. the driver's message; may be empty."""
     health: MicrophoneHealth | None = None
     """None if it was not measured."""
 
     @property
     def incomplete_words(self) -> str | None:
-        """Why it is shorter than it was to be, in words; None if it is complete."""
+        """Why it is shorter than planned, in words; None if it is complete."""
         if self.incomplete is None:
             return None
         return self.incomplete_detail or self.incomplete.value.replace("_", " ")

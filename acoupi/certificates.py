@@ -1,4 +1,4 @@
-"""Certificates of an authority of one's own, written into a setting or variable themselves."""
+"""Certificates of a private authority, written into a setting or variable as text."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE
 
 
 def holds_certificates(text: str) -> bool:
-    """Return whether a text is meant as certificates, and not as the name of a file."""
+    """Return whether a text is certificates rather than the name of a file."""
     return _BEGIN in text or "\n" in text
 
 

@@ -1,7 +1,7 @@
-"""Clips: the seconds around detections that are kept where the rest of a file is given up.
+"""Clips: the seconds around detections that are kept when the rest of a file is deleted.
 
-What is kept is worked out here in frames of the stream that the recordings were cut from, so
-that a clip is the same to the sample whichever files its sound was in.
+Clips are planned in frames of the stream that the recordings were cut from, so that a clip is the
+same to the sample whichever files its sound was in.
 """
 
 import datetime
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 LONGEST_S = 60.0
-"""A clip that has got this long ends with the recording it is in, and the next one continues it.
+"""A clip of this length, seconds, ends with its recording, and the next clip continues it.
 
-Otherwise a chorus that never pauses would be one file, and wait for its end on the disk."""
+Otherwise a chorus without pauses would become one endless file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,22 @@ class Clip:
     path: Path
     stream_id: UUID
     first_frame: int
-    """Counted in the stream, as in `captures.CaptureReport`."""
+    """First frame, counted in the stream as in `captures.CaptureReport`."""
     frames: int
     samplerate: int
-    """Of the original sound, Hz."""
+    """Samplerate of the original sound, Hz."""
     missing_before_s: float = 0.0
-    """Seconds that should precede it, and were not recorded; likewise after it."""
+    """Seconds before it that should be in it but were not recorded; likewise after it."""
     missing_after_s: float = 0.0
     parts: Mapping[UUID, float]
-    """The recordings that it has sound of, the earliest first, and the seconds from the first
+    """The recordings that its sound is from, the earliest first, and the seconds from the first
     frame of each to that of the clip: negative where the clip begins earlier."""
 
 
 def true_time(recording: data.Recording, seconds: float) -> datetime.timedelta:
-    """Return how long after the first frame of a recording some seconds of its sound are.
+    """Return the frames from the start of a recording to a time in it, in seconds.
 
-    The microphone has a rate of its own: what it calls a second is a little more, or less.
+    The microphone's own rate differs a little from the nominal one.
     """
     report = recording.capture
     measured = report.samplerate_measured if report is not None else None
@@ -79,17 +79,17 @@ class Stretch(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What becomes one clip."""
+    """The plan of one clip."""
 
     first: int
     last: int
     missing_before: int
-    """Frames that should precede it and are not there; likewise after it."""
+    """Frames before it that should be in it but are missing; likewise after it."""
     missing_after: int
 
 
 def merged(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """Return stretches in order, those that touch as one.
+    """Return stretches in order, with touching ones merged.
 
     Examples
     --------
@@ -112,20 +112,20 @@ def pieces(
     covered: Iterable[Stretch],
     longest: int,
 ) -> Iterator[Piece]:
-    """Yield what is still to be kept of an unbroken part of a stream.
+    """Yield the clips still to make from an unbroken part of a stream.
 
     Parameters
     ----------
     windows
         What should be kept.
     there
-        What files hold.
+        The stretches that are in files.
     edges
         Where one of them ends and the next begins, in order.
     covered
-        What clips hold already.
+        The stretches that are already in clips.
     longest
-        Frames from which on a piece ends at the next edge.
+        Length in frames from which a clip ends at the next edge.
     """
     done = merged(covered)
     is_continued = any(one.first < there.first <= one.last for one in done)
@@ -139,7 +139,7 @@ def pieces(
 
 
 def _without(stretch: Stretch, covered: Iterable[Stretch]) -> Iterator[Stretch]:
-    """Yield what is left of a stretch; the others are in order."""
+    """Yield the rest of a stretch without the others, which are sorted."""
     first = stretch.first
     for one in covered:
         if first < one.first < stretch.last:

@@ -29,7 +29,7 @@ def monotonic() -> float:
 
 
 def assume_utc(value: Any) -> Any:
-    """Return a time, or a text that tells one, that has no zone as UTC; anything else as it is."""
+    """Return a time (or text of one) without a zone as UTC; anything else is unchanged."""
     if isinstance(value, str):
         try:
             value = datetime.datetime.fromisoformat(value)
@@ -41,7 +41,7 @@ def assume_utc(value: Any) -> Any:
 
 
 def to_microseconds(time: datetime.datetime) -> int:
-    """Return the microseconds from 1970 to `time`, exactly; without a zone it is UTC.
+    """Return the exact microseconds from 1970 to `time`; without a zone it is UTC.
 
     Examples
     --------
@@ -59,9 +59,9 @@ def from_microseconds(microseconds: int) -> datetime.datetime:
 
 
 def nearest_second(time: datetime.datetime) -> datetime.datetime:
-    """Return a time in whole seconds, rounded: what is shown to the second is not cut.
+    """Return a time rounded (not truncated) to whole seconds.
 
-    The slot of 14:41:10 may begin at the frame of 14:41:09.999998.
+    The slot of 14:41:10 may start at the frame of 14:41:09.999998.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def nearest_second(time: datetime.datetime) -> datetime.datetime:
 
 
 def shown_in_utc(time: datetime.datetime) -> str:
-    """Return a time as it is shown: in UTC, rounded to the second.
+    """Return a time as text: in UTC, rounded to the second.
 
     Examples
     --------

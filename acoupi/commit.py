@@ -9,8 +9,8 @@ Several files cannot be renamed at once, so a change goes through a journal in
    configuration is in force, from then on the new one.
 3. The files are moved to their places, and the journal is removed.
 
-A change that was interrupted before 2 is thrown away, and one that was
-interrupted after 2 is finished, by the next process that changes the home. Until
+A change that was interrupted before step 2 is discarded, and one that was
+interrupted after step 2 is finished, by the next process that changes the home. Until
 then `read_whole` reads every file of ``config/`` as it was decided, so that
 services need not wait, and need no right to write there.
 
@@ -63,13 +63,13 @@ _held: ContextVar[frozenset[Path]] = ContextVar("acoupi_changing", default=froze
 def changing(config: Path, act: str, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the lock of a home for the length of a block; finish first what was interrupted.
 
-    Inside such a block of the same process it does nothing.
+    Nested in such a block of the same process, it does nothing.
 
     Parameters
     ----------
     config
-        The folder ``config/`` of the home; made if need be, and removed again
-        if the block leaves nothing in it.
+        The folder ``config/`` of the home; made if needed, and removed again if it is
+        empty after the block.
     act
         What holds the lock, for others who wait: "acoupi setup".
     patience
@@ -78,7 +78,7 @@ def changing(config: Path, act: str, patience: float = PATIENCE) -> Iterator[Non
     Raises
     ------
     DeviceError
-        If another process holds it for too long (says which), or the disk refuses.
+        If another process (which is named) holds it for too long, or after a disk error.
     """
     if config in _held.get():
         yield
@@ -108,7 +108,7 @@ def _lock(config: Path, act: str, patience: float, made: list[Path]) -> int:
             os.close(handle)  # whoever held it removed the file
     except OSError as error:
         raise disk_error("write", path, error) from error
-    with contextlib.suppress(OSError):  # for others to read; the lock holds without it
+    with contextlib.suppress(OSError):  # only informs others; the lock works without it
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{act} (process {os.getpid()})\n".encode(), 0)
     return handle
@@ -150,7 +150,9 @@ def whole(path: Path) -> Path:
     That is its place, or the new file beside it that a decided change has not moved yet.
     """
     change = None
-    with contextlib.suppress(DeviceError):  # a broken journal is told to who changes the home
+    with contextlib.suppress(
+        DeviceError
+    ):  # a damaged journal is reported to whoever changes the home
         change = _decided(path.parent)
     part = change.files.get(_real(path)) if change else None
     return part if part is not None and part.exists() else path
@@ -159,18 +161,18 @@ def whole(path: Path) -> Path:
 def is_there(path: Path) -> bool:
     """Return whether a file of ``config/`` exists, in its place or decided.
 
-    Anything else of that name counts, too: reading it then says what is wrong with it.
+    Anything with that name counts: reading it then reports what is wrong.
     """
     return os.path.lexists(whole(path))
 
 
 def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """Return the text of a file of ``config/``, as the last change that was decided left it.
+    """Return the text of a file of ``config/``, as of the last decided change.
 
     Raises
     ------
     OSError, UnicodeDecodeError
-        As `Path.read_text` does.
+        As from `Path.read_text`.
     """
     try:
         return whole(path).read_text(encoding, errors)
@@ -179,7 +181,7 @@ def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> s
 
 
 def settle(config: Path) -> None:
-    """Finish a change that was interrupted, where this process can; leave it to others if not."""
+    """Finish an interrupted change if this process can; otherwise leave it to others."""
     with contextlib.suppress(AcoupiError, PermissionError):
         if any((config / name).exists() for name in (UNWRITTEN, STAGING, DECIDED, OLD_STAGING)):
             with changing(config, "finishing an interrupted change", patience=0):
@@ -198,13 +200,13 @@ def commit_files(
 ) -> None:
     """Write files, remove others and make folders: all of it, or nothing.
 
-    To be called while `changing` the home. A link stays, and the file that it
-    leads to is written; a link that is to be removed goes alone.
+    Call this while `changing` the home. A link stays, and the file that it leads to is
+    written; if a link must be removed, its target stays.
 
     Raises
     ------
     DeviceError
-        If the disk is full, read-only or refuses; then nothing is changed.
+        If the disk is full, read-only or fails; then nothing is changed.
     """
     mark = new_mark()
     new = {_real(path): file for path, file in files.items()}
@@ -246,7 +248,7 @@ def commit_files(
 
 @dataclass(frozen=True)
 class _Change:
-    """What a journal says."""
+    """The contents of a journal."""
 
     files: Mapping[Path, Path]
     """The new file that each place gets."""
@@ -275,7 +277,7 @@ def _real(path: Path) -> Path:
 
 
 def _read_journal(path: Path) -> _Change | None:
-    """Return what a journal says; None if there is none.
+    """Return the contents of a journal, or None.
 
     Raises
     ------
@@ -301,12 +303,12 @@ def _read_journal(path: Path) -> _Change | None:
         raise DeviceError(
             f'cannot read "{path}".',
             f"mv {quoted} {quoted}.broken && acoupi setup",
-            why=f"it does not hold what acoupi wrote there ({error}).",
+            why=f"its contents are not as acoupi writes them ({error}).",
         ) from error
 
 
 def _decided(config: Path) -> _Change | None:
-    """Return the change that is decided and perhaps not finished."""
+    """Return the change that is decided but may not be finished."""
     change = _read_journal(config / DECIDED)
     old = config / OLD_STAGING
     if change is not None or not (old / OLD_MARKER).exists():
@@ -325,7 +327,7 @@ def _old_place(part: Path) -> Path:
 
 
 def _finish(config: Path) -> None:
-    """Finish what is decided, and throw away what is not."""
+    """Finish a decided change, and discard an undecided one."""
     try:
         change = _decided(config)
         if change is not None:
@@ -354,7 +356,7 @@ def _write_journal(config: Path, change: _Change, name: str = STAGING) -> None:
 
 
 def _place(config: Path, change: _Change) -> None:
-    """Move every file to its place; those that are there already stay."""
+    """Move every file to its place; files already in place stay."""
     sync_folder(config)
     for path, part in change.files.items():
         with contextlib.suppress(FileNotFoundError):
@@ -372,7 +374,7 @@ def _sync(change: _Change) -> None:
 
 
 def _discard(config: Path, change: _Change) -> None:
-    """Take back a change of which nothing was moved."""
+    """Take back a change before any file was moved."""
     with contextlib.suppress(OSError):
         (config / DECIDED).replace(config / STAGING)  # interrupted right after it was decided
     for part in change.files.values():
@@ -393,7 +395,7 @@ def _content(path: Path) -> tuple[bytes, int] | None:
 def _put_back(
     config: Path, change: _Change, before: Mapping[Path, tuple[bytes, int] | None]
 ) -> None:
-    """Undo a change that the disk refused halfway: decide and place its opposite."""
+    """Undo a change that failed halfway: decide and apply its reverse."""
     mark = new_mark()
     moved = [path for path, part in change.files.items() if not part.exists()]
     old = {path: before[path] for path in (*moved, *change.remove)}

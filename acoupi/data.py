@@ -79,10 +79,9 @@ _NAMESPACE = UUID("7b0cf52e-0b6b-5d3f-9c59-1a3c0f8d4e11")
 
 
 def derived_id(*parts: object) -> UUID:
-    """Return the id that these parts always give (UUID version 5, RFC 9562).
+    """Return the id derived from these parts (UUID version 5, RFC 9562).
 
-    What is computed again gets the same id again, so storing it twice
-    changes nothing.
+    Computing the same thing again gives the same id, so storing it twice changes nothing.
 
     Examples
     --------
@@ -124,7 +123,7 @@ class Deployment(BaseModel):
     longitude: float | None = None
     """Degrees east, WGS 84, -180 to 180; None when unknown."""
     started_on: UTCAssumed = Field(default_factory=utc_now)
-    """When it began."""
+    """When it started."""
     ended_on: UTCAssumed | None = None
     """None while the deployment is active."""
 
@@ -157,15 +156,15 @@ class Recording(BaseModel):
     audio_channels: int | None = Field(default=1, repr=False)
     """Number of channels; None when unknown."""
     time_expansion: float = Field(default=1, repr=False, gt=0)
-    """How many times slower the stored file plays: its header says samplerate / time_expansion."""
+    """How many times slower the stored file plays: its header has samplerate / time_expansion."""
     deployment: Deployment = Field(repr=False)
-    """Where and when the sensor stood."""
+    """The deployment of the sensor: where, and from when to when."""
     created_on: AwareDatetime = Field(default_factory=utc_now, repr=False)
     """When its first frame was captured."""
     id: UUID = Field(default_factory=uuid4, repr=True)
     """UUID of the recording."""
     capture: CaptureReport | None = Field(default=None, exclude=True, repr=False)
-    """How it was captured; known to the recorder and the store only. Never sent."""
+    """How it was captured; only for the recorder and the store. Never sent."""
 
     def __eq__(self, other: object) -> bool:
         """Compare without the capture report, which is never sent."""
@@ -178,10 +177,10 @@ class Recording(BaseModel):
 
     @property
     def lost_frames(self) -> list[tuple[int, int]]:
-        """Where its file holds silence in place of sound that was lost while recording.
+        """Where its file has silence in place of sound that was lost while recording.
 
         First lost frame and first frame after it, counted in the file, oldest
-        first. Empty if nothing was lost, or it is not known how it was captured.
+        first. Empty if nothing was lost, or it is unknown how it was captured.
         """
         report = self.capture
         if report is None:
@@ -222,7 +221,7 @@ class Recording(BaseModel):
 
 
 class EffortState(str, Enum):
-    """What a second of a deployment was used for; every second is exactly one of these."""
+    """How a second of a deployment was spent; every second is exactly one of these."""
 
     RECORDED = "recorded"
     """It was recorded, even if the file was deleted later."""
@@ -239,7 +238,7 @@ class EffortState(str, Enum):
     NOT_RUNNING = "not_running"
     """The recorder did not run: no power, a crash, a restart."""
     CLOCK_UNKNOWN = "clock_unknown"
-    """The clock was wrong or stepped, so it cannot be said what happened then."""
+    """The clock was wrong or stepped, so it is unknown what happened then."""
 
 
 NO_POWER = "the recorder left no trace until the board was started again: no power, or a bad disk"
@@ -260,7 +259,7 @@ class EffortSpan:
     clock: BootClock | None = field(default=None, compare=False, repr=False)
     """Clock reading by which it was noted; None if unknown."""
     analysed_fraction: float = 1.0
-    """Of what was recorded: the share of its recordings that models analyse (`acoupi.backlog`)."""
+    """For recorded spans: the share of recordings that models analyse (`acoupi.backlog`)."""
 
     @property
     def duration(self) -> float:
@@ -270,15 +269,15 @@ class EffortSpan:
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A label: what is said (value) of what kind of thing (key)."""
+    """A label: a kind of property (key), such as species, and its value."""
 
     key: str
-    """What kind of thing is said, such as species."""
+    """The kind of property, such as species."""
     value: str
-    """What is said."""
+    """Its value."""
 
     def __post_init__(self) -> None:
-        """Make plain text of what models give, such as numpy's strings and numbers."""
+        """Convert what models return, such as numpy's strings and numbers, to plain text."""
         if type(self.key) is not str:
             object.__setattr__(self, "key", str(self.key))
         if type(self.value) is not str:
@@ -287,10 +286,10 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class PredictedTag:
-    """A label that a model gave, and how sure it was (0 to 1; other finite scores are kept).
+    """A label from a model, and its confidence (0 to 1; other finite scores are kept).
 
     A score becomes a plain ``float`` that JSON can hold: one that is not a number
-    (NaN) says nothing of the label and counts as 0, an infinite one as 0 or 1.
+    (NaN) counts as 0, an infinite one as 0 or 1.
 
     Raises
     ------
@@ -301,7 +300,7 @@ class PredictedTag:
     tag: Tag
     """The label."""
     confidence_score: float = 1
-    """How sure the model is of it, 0 to 1."""
+    """The model's confidence in it, 0 to 1."""
 
     def __post_init__(self) -> None:
         """Make the score a plain, finite number."""
@@ -350,7 +349,7 @@ class BoundingBox(BaseModel):
 
 
 class PredictionType(str, Enum):
-    """What a detection claims of its region."""
+    """What a detection claims about its region."""
 
     PRESENCE = "presence"
     """One or more targets are in it."""
@@ -368,13 +367,13 @@ class Detection(BaseModel):
     id: UUID = Field(default_factory=uuid4)
     """UUID of the detection."""
     prediction_type: PredictionType = PredictionType.PRESENCE
-    """What it claims of its region: see `PredictionType`."""
+    """What it claims about its region: see `PredictionType`."""
     location: BoundingBox | None = None
     """Where in the recording; None means the whole of it."""
     detection_score: float = 1
-    """How sure the model is that something is there, 0 to 1."""
+    """The model's confidence that something is there, 0 to 1."""
     tags: list[PredictedTag] = Field(default_factory=list)
-    """What the model takes it for; may be empty."""
+    """The model's labels for it; may be empty."""
 
     @field_validator("detection_score")
     @classmethod
@@ -427,11 +426,11 @@ class ModelOutput(BaseModel):
     id: UUID = Field(default_factory=uuid4)
     """UUID of the model's run on the recording."""
     name_model: str
-    """What the model is called."""
+    """Name of the model."""
     recording: Recording
-    """What it was run on."""
+    """The recording that it was run on."""
     detections: Sequence[Detection] = Field(default_factory=list)
-    """All that was found, or what is to be told of it; may be empty."""
+    """All detections, or those to send; may be empty."""
     created_on: AwareDatetime = Field(default_factory=utc_now)
     """When the model ran."""
     provenance: Provenance | None = None
@@ -453,7 +452,7 @@ class ModelOutput(BaseModel):
 
 
 class ModelOutputInfo(BaseModel):
-    """That a model ran, without what it found."""
+    """A run of a model, without its detections."""
 
     id: UUID = Field(default_factory=uuid4)
     name_model: str
@@ -470,7 +469,7 @@ class RecordingState(str, Enum):
     CLIPPED = "clipped"
     """Its file was deleted, and clips hold some of its sound (see `acoupi.clips`)."""
     DELETED = "deleted"
-    """Its file was deleted, as the saving filters asked, or for room on the disk."""
+    """Its file was deleted, by the saving filters or for lack of room on the disk."""
     LOST = "lost"
     """Its file disappeared; acoupi did not delete it."""
 
@@ -487,7 +486,7 @@ class AnalysisState(str, Enum):
     FAILED = "failed"
     """It failed as often as allowed, and will not be tried again."""
     LEFT_OUT = "left_out"
-    """It was never begun: the backlog policy spared the model this recording."""
+    """It was never started: the backlog policy skipped this recording."""
     HUB = "hub"
     """It is left to the hub, to which the sensor sends the sound."""
 
@@ -506,10 +505,10 @@ class Analysis(BaseModel):
     attempts: int = 0
     """How often the model was started on it."""
     error: str | None = None
-    """What went wrong last; of one that was left out, why."""
+    """The last error; for a skipped one, the reason."""
     updated_on: AwareDatetime = Field(default_factory=utc_now)
     analysed_fraction: float = 1.0
-    """Share of the recordings around this one that are analysed, as known when it was begun."""
+    """Share of the recordings around this one that are analysed, as known at its start."""
 
 
 class MessageType(str, Enum):
@@ -542,7 +541,7 @@ class ResponseStatus(IntEnum):
 
 
 LONGEST_PAUSE = 86_400.0
-"""Longest pause that a server may ask for, seconds; quotas are often by the day."""
+"""Longest pause that a server may ask for, seconds; quotas are often daily."""
 
 
 class Response(BaseModel):
@@ -557,11 +556,11 @@ class Response(BaseModel):
     is_unsent: bool = False
     """Nothing of the message reached the server: the link is down."""
     retry_after: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Seconds for which the server asks to be sent nothing; None: it named no time."""
+    """Pause that the server asks for, seconds; None: none was given."""
 
     @property
     def pause_end(self) -> datetime.datetime | None:
-        """Until when nothing is to be sent to the server, at most a day; None: no pause."""
+        """End of the pause, at most a day ahead; None: no pause."""
         if self.retry_after is None or self.status is ResponseStatus.SUCCESS:
             return None
         return utc_now() + datetime.timedelta(seconds=min(self.retry_after, LONGEST_PAUSE))
@@ -577,4 +576,4 @@ class Metric(BaseModel):
     captured_on: datetime.datetime = Field(default_factory=utc_now)
     """When it was measured."""
     unit: str
-    """Of the value."""
+    """Unit of the value."""

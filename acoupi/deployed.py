@@ -1,4 +1,4 @@
-"""The deployments of a home: ``config/deployment.json`` says which one is running.
+"""The deployments of a home: ``config/deployment.json`` holds the running one.
 
 That file is the only place where this is decided, and it is written under the lock of
 the home (`acoupi.commit.changing`). Stores follow it. ``config/deployments.json`` keeps
@@ -30,14 +30,14 @@ __all__ = [
 
 CURRENT, HISTORY = "deployment.json", "deployments.json"
 STANDBY = "standby.json"
-"""While it is there, nothing is recorded: the deployment was ended, and the services go on."""
+"""While this file exists, nothing is recorded: the deployment ended, the services continue."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What the files of a home say of its deployments."""
+    """The deployments of a home by its files."""
 
     last: Deployment | None = None
     """The last one that was started; None if none ever was."""
@@ -46,7 +46,7 @@ class Deployed:
 
     @property
     def current(self) -> Deployment | None:
-        """The one that is running; None if none is."""
+        """The running deployment, or None."""
         return self.last if self.last is not None and self.last.ended_on is None else None
 
     @property
@@ -56,12 +56,12 @@ class Deployed:
 
 
 def read_deployed(path: Path) -> Deployed:
-    """Return what ``deployment.json`` and the history beside it say.
+    """Return the deployments in ``deployment.json`` and the history beside it.
 
     Raises
     ------
     DeploymentError
-        If one of them cannot be read: nothing is written over it then.
+        If one of them cannot be read; it is not overwritten then.
     """
     last = read_last(path)
     history = path.with_name(HISTORY)
@@ -76,8 +76,8 @@ def read_deployed(path: Path) -> Deployed:
         raise DeploymentError(
             f'cannot read "{history}".',
             f"mv {shlex.quote(str(history))} {shlex.quote(str(history))}.broken",
-            why="it does not hold the deployments that ended. Those that the database knows "
-            f"stay known: {str(error).splitlines()[0]}.",
+            why="it does not hold a list of ended deployments. Those in the database are not "
+            f"affected: {str(error).splitlines()[0]}.",
         ) from error
     return Deployed(last, tuple(one for one in before if last is None or one.id != last.id))
 
@@ -112,19 +112,19 @@ def deployed_here() -> Deployed:
 
 
 def standby_file(path: Path) -> Path:
-    """Return the file beside ``deployment.json`` that keeps the recorder from recording."""
+    """Return the file beside ``deployment.json`` that prevents recording."""
     return path.with_name(STANDBY)
 
 
 def stands_by_here() -> bool:
-    """Return whether ACOUPI_HOME waits for the next deployment, and records nothing meanwhile."""
+    """Return whether ACOUPI_HOME waits for the next deployment without recording."""
     return is_there(home_dir() / "config" / STANDBY)
 
 
 def known_deployed(path: Path) -> Deployed:
-    """Return what can be read of the deployments; what is damaged is logged, and counts as none.
+    """Return the readable deployments; damaged ones are logged and left out.
 
-    For recording and for status, which go on without it.
+    For recording and status, which continue without them.
     """
     for read in (read_deployed, _only_last):
         try:

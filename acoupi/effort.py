@@ -1,7 +1,7 @@
-"""The effort ledger: what every second of a deployment was used for.
+"""The effort ledger: how every second of a deployment was spent.
 
-A recorder stores what it knows: its recordings, and *notes* of what kept it from
-recording. `ledger` turns these into a list of spans that covers the deployment
+A recorder stores its recordings, and *notes* of what prevented recording. `ledger` turns these
+into a list of spans that covers the deployment
 without gaps or overlaps. Internally times are whole microseconds, so that they
 add up exactly.
 """
@@ -68,7 +68,7 @@ class CapturePlan(BaseModel):
     duration: float = Field(gt=0, allow_inf_nan=False)
     """Length of a recording, seconds."""
     interval: float = Field(gt=0, allow_inf_nan=False)
-    """Seconds from the start of one recording to the next; up to `duration`: without gaps."""
+    """Seconds from the start of one recording to the next; at most `duration`: no gaps."""
     windows: tuple[DailyWindows | SolarWindows, ...] = ()
     """All of them must hold; empty: day and night."""
     timezone: str = "UTC"
@@ -90,7 +90,7 @@ class PlanFrom:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What the ledger needs to know of a recording; times in microseconds since 1970."""
+    """What the ledger needs from a recording; times in microseconds since 1970."""
 
     start: int
     end: int
@@ -116,7 +116,7 @@ class Captured:
 
     @property
     def last_start(self) -> int:
-        """When it begins; of a run, when its last recording does."""
+        """Its start; for a run, the start of its last recording."""
         return self.end - (self.end - self.start - self.pauses) // self.count
 
     @property
@@ -126,7 +126,7 @@ class Captured:
 
     @classmethod
     def of(cls, recording: data.Recording) -> "Captured":
-        """Return what a recording tells, with or without its capture report."""
+        """Return the facts about a recording, with or without its capture report."""
         start = to_microseconds(recording.created_on)
         end = start + round(recording.duration * _SECOND)
         report = recording.capture
@@ -161,7 +161,7 @@ class EffortHistory:
     """By their start."""
     notes: Sequence[EffortSpan] = ()
     plans: Sequence[PlanFrom] = ()
-    """Oldest first; the first applies from the beginning. None: the schedule is not known."""
+    """Oldest first; the first applies from the beginning. None: the schedule is unknown."""
 
     @property
     def timezone(self) -> ZoneInfo:
@@ -195,16 +195,16 @@ _GOES_ON = {
     True: (IncompleteReason.DISK_FULL,),
     False: (IncompleteReason.DISK_FULL, IncompleteReason.DEVICE_LOST, IncompleteReason.OTHER),
 }
-"""Why a recording ended early that may also keep the next one from beginning in time, by
-whether both are from the same stream."""
+"""Why a recording ended early that may also delay the start of the next one, by whether both are
+from the same stream."""
 _CARRIED = {
     True: (EffortState.DISK_FULL, EffortState.NOT_RUNNING),
     False: (EffortState.DISK_FULL, EffortState.DEVICE_MISSING),
 }
-"""Which note goes on until there is a recording, by whether the stream was the same before it:
-if it was, the recorder ran, and what it noted of its running is that nobody asked it."""
+"""Notes that stay in effect until there is a recording, by whether it is of the same stream as the
+one before: if it is, the recorder was running, and its note means that nobody asked it."""
 _FEW = 20
-"""How many notes to look back over for one that is a cause."""
+"""Most notes to look back at to find a cause."""
 
 Known = tuple[int, int, EffortState, str]
 PlanSpan = tuple[int, int, CapturePlan | None]
@@ -212,7 +212,7 @@ PlanSpan = tuple[int, int, CapturePlan | None]
 
 BETWEEN = "between recordings"
 OUTSIDE = "outside the hours of the schedule"
-NO_PLAN = "the schedule of the program is not known"
+NO_PLAN = "the schedule of the program is unknown"
 NO_REASON = "nothing was recorded, for no known reason"
 TOO_LATE = "the recorder came too late: the buffer no longer held it"
 READ_LATE = "sound was lost before it could be read"
@@ -228,7 +228,7 @@ def ledger(
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
 ) -> list[EffortSpan]:
-    """Return what every moment of a deployment was used for.
+    """Return how every moment of a deployment was spent.
 
     Where several facts apply to a moment, the first of these counts:
 
@@ -239,16 +239,14 @@ def ledger(
        (also where a recording's report says so), condition refused, off
        schedule, not running.
 
-    Planned time about which nothing is known continues the note before it, for
-    as long as a recorder may leave a note without an update. Otherwise, if it is
-    shorter than one slot and lies between two recordings, it was lost at the seam
-    (overrun); if not, the recorder was not running.
+    Planned time about which nothing is known continues the note before it, for as long as a
+    recorder may leave a note without an update. Otherwise, a gap between two recordings that is
+    shorter than one slot counts as lost between them (overrun); any other as not running.
 
-    The slots of a plan with an interval follow the recordings: each recording
-    begins a slot, and missed slots lie whole intervals after the one before, or
-    before the first; without recordings they are multiples of the interval since
-    1970. Planned are those that begin in the deployment, under the plan and in its
-    hours, each for the duration of one recording.
+    The slots of a plan with an interval follow the recordings: each recording starts a slot, and
+    missed slots are whole intervals after the previous one, or before the first; without
+    recordings they are multiples of the interval since 1970. A slot is planned if it starts in the
+    deployment, under the plan and in its hours; it lasts as long as one recording.
 
     Parameters
     ----------
@@ -307,7 +305,7 @@ def plan_throughout(plans: Sequence[PlanFrom], low: int, high: int) -> CapturePl
 
 
 def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None:
-    """Return what keeps the recorder from recording now: no microphone, or a full disk.
+    """Return what prevents recording now: no microphone, or a full disk.
 
     None if sound was recorded since the last such note, or the next attempt is overdue.
     """
@@ -323,9 +321,8 @@ def gap_now(history: EffortHistory, now: datetime.datetime) -> EffortSpan | None
 def horizon(history: EffortHistory, now: datetime.datetime) -> datetime.datetime:
     """Return the time up to which a deployment can be accounted for.
 
-    If the last sign of life is recent, that is the time: the recording in
-    progress is not stored yet. If there was none for long, it is now:
-    something is wrong.
+    If the last sign of life is recent, it is that time: the recording in progress is not stored
+    yet. If there was none for long, it is now: something is wrong.
     """
     plan = history.plans[-1].plan if history.plans else None
     silent = to_microseconds(now) - _last_trace(history, now)
@@ -437,9 +434,9 @@ def _gap(
 ) -> tuple[Slot, list[tuple[int, int]]]:
     """Return a recording's slot, and the planned time that was lost before it.
 
-    In a plan with an interval, the loss is the beginning of its own slot, and
-    whole slots before it. A slot is planned for one length of a recording: what
-    a late recording lasts beyond that makes up for its late beginning.
+    In a plan with an interval, the loss is the start of its own slot, and
+    whole slots before it. A slot is planned for the length of one recording: a late recording
+    that lasts beyond its slot makes up for its late start.
     """
     if not one.gap_before_frames:
         return (one.start, one.start), []
@@ -465,8 +462,8 @@ def _reasons(
 ) -> Iterator[Fact]:
     """Yield why the planned time before a recording was lost.
 
-    A full disk or a missing microphone that was the last thing known goes on until
-    there is a recording again, and so does a recorder's own note that nobody asked it.
+    A full disk or missing microphone that was the last known state continues until there is a
+    recording again, and so does a recorder's note that it was not asked to record.
     """
     is_same_stream = before is not None and before.stream_id == one.stream_id
     state, detail = EffortState.OVERRUN, TOO_LATE

@@ -126,7 +126,7 @@ class ConfigurationError(AcoupiError):
 
 
 class ParameterError(ConfigurationError):
-    """One option has a value that it cannot have.
+    """One option has a value that is not allowed.
 
     Parameters
     ----------
@@ -221,11 +221,11 @@ class UnknownRecordingError(MetadataStoreError):
 
 
 class HubError(MetadataStoreError):
-    """What is sent to a hub does not fit, or its database is not one of this acoupi."""
+    """A request does not fit a hub's data, or its database has another version."""
 
 
 class HubUnavailableError(HubError):
-    """The database of a hub does not answer (yet, or any more), or where its sound is."""
+    """The database of a hub, or its store of sound, does not answer."""
 
 
 class HubFullError(HubUnavailableError):
@@ -244,8 +244,8 @@ class RecordingFileError(StoreError):
     message, help, why
         As for `AcoupiError`.
     status
-        As HTTP has it: 404, there is no such recording; 410, its file is no more; 503, it cannot
-        be read now.
+        As in HTTP: 404, there is no such recording; 410, its file no longer exists; 503, it
+        cannot be read now.
     """
 
     def __init__(

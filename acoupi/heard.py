@@ -1,7 +1,7 @@
-"""What was heard, as it is read: rows of recordings and detections, and what chooses them.
+"""What was heard: rows of recordings and detections, and filters of them.
 
-Seconds, hertz and UTC everywhere; times inside a recording count from its first frame, of the
-original sound. The interface that reads them is `acoupi.exports.Reader`.
+Units are seconds, hertz and UTC; times inside a recording count from its first frame, in the
+original sound. They are read through `acoupi.exports.Reader`.
 """
 
 import datetime
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 By = Literal["quarter", "species", "deployment"]
-"""What is counted together; a quarter is 15 minutes of UTC, from which any zone has its hours."""
+"""How counts are grouped; a quarter is 15 minutes of UTC, which fits the hours of any zone."""
 
 SPECIES_KEYS = ("species", "scientific_name", "scientificName", "dwc:scientificName")
 """Keys of tags that models name species by."""
 
 
 class Verdict(str, Enum):
-    """What a person says of a detection, or of a recording without one."""
+    """A person's verdict on a detection, or on a recording without one."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -47,21 +47,21 @@ class Verdict(str, Enum):
     """It is another species, which the verdict may name."""
     UNSURE = "unsure"
     WITHDRAWN = "withdrawn"
-    """An earlier verdict is taken back: it counts as not reviewed again."""
+    """An earlier verdict is withdrawn: the detection counts as not reviewed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which rows to read: those for which all that is given holds; None lets everything pass.
+    """Filters of rows: all given ones must hold; None lets everything pass.
 
-    Of recordings, those with at least one detection that passes what is said of detections
-    (model, species, tag, score, verdict).
+    A recording passes if at least one of its detections passes the filters of detections (model,
+    species, tag, score, verdict).
     """
 
     since: datetime.datetime | None = None
-    """Aware; a recording begins, a detection starts, then or later."""
+    """Aware; earliest start of the recording or detection."""
     until: datetime.datetime | None = None
-    """Aware; a recording begins, a detection starts, before it."""
+    """Aware; the recording or detection starts before it."""
     deployments: frozenset[UUID] | None = None
     models: frozenset[str] | None = None
     species: frozenset[str] | None = None
@@ -71,11 +71,11 @@ class Filters:
     min_score: float | None = None
     """Lowest score of the detection, 0 to 1."""
     states: frozenset[data.RecordingState] | None = None
-    """Of the recording."""
+    """States of the recording."""
     verdicts: frozenset[Verdict | None] | None = None
-    """The last one; None (or WITHDRAWN) among them stands for not reviewed."""
+    """The latest verdict; None (or WITHDRAWN) among them means not reviewed."""
     are_sampled: bool = False
-    """Only of recordings in the sample that is kept for review (`acoupi.sampling`)."""
+    """Only recordings in the sample that is kept for review (`acoupi.sampling`)."""
 
     @property
     def are_about_detections(self) -> bool:
@@ -94,7 +94,7 @@ class ClipRow:
     """Seconds from the first frame of the recording; negative: before it."""
     duration_s: float
     missing_before_s: float = 0.0
-    """Seconds that should precede it, and were not recorded; likewise after it."""
+    """Seconds before it that should be in it but were not recorded; likewise after it."""
     missing_after_s: float = 0.0
 
     @property
@@ -104,7 +104,7 @@ class ClipRow:
 
 
 _A_FRAME_S = 1e-6
-"""What counts as the same time: less than a frame."""
+"""Difference that counts as the same time: less than a frame, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,12 @@ class RecordingRow:
     time_expansion: float
     """How many times slower the stored file plays."""
     path: Path | None
-    """None: there is no file (any more); `state` says why."""
+    """None: there is no file (any more); see `state`."""
     state: data.RecordingState
     detections: int | None = None
-    """How many there are; None where they were not counted."""
+    """Number of detections; None if they were not counted."""
     clips: tuple[ClipRow, ...] = ()
-    """What is kept of it where its file is gone, in order."""
+    """Clips that are kept after its file was deleted, in order."""
     analysed_fraction: float = 1.0
     """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
 
@@ -157,14 +157,14 @@ class RecordingFile:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """What a person said of a detection, or of a whole recording."""
+    """A person's verdict on a detection or a whole recording."""
 
     recording_id: UUID
     detection_id: UUID | None
-    """None: it is about the whole recording."""
+    """None: the verdict is about the whole recording."""
     verdict: Verdict
     species: str | None
-    """What it is, where it is another species."""
+    """The right species, if it is another one."""
     reviewer: str
     note: str
     given_on: datetime.datetime
@@ -172,7 +172,7 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True)
 class DetectionRow:
-    """What a model found in a recording, and all that is known of how."""
+    """A detection in a recording, and how it was made."""
 
     id: UUID
     recording: RecordingRow
@@ -187,7 +187,7 @@ class DetectionRow:
     score: float
     tags: tuple[data.PredictedTag, ...]
     verdict: VerdictRow | None = None
-    """The last one; None: not reviewed."""
+    """The latest verdict; None: not reviewed."""
 
     @property
     def start_s(self) -> float:
@@ -211,7 +211,7 @@ class DetectionRow:
 
     @property
     def clip(self) -> ClipRow | None:
-        """The clip that holds all of it; None: there is none, or the whole file is there."""
+        """The clip that holds all of it; None: there is none, or the whole file exists."""
         if not self.recording.clips:
             return None
         end = min(self.end_s, self.recording.duration_s)
@@ -225,7 +225,7 @@ class DetectionRow:
         )
 
     def in_clip(self, clip: ClipRow, sound: RecordingRow | None = None) -> "DetectionRow":
-        """Return it with its times in a clip of its recording, in place of that.
+        """Return it with times relative to a clip of its recording.
 
         `sound` is the clip as a recording, if it is known already.
         """
@@ -236,13 +236,13 @@ class DetectionRow:
 
     @property
     def species(self) -> data.PredictedTag | None:
-        """The most likely species; where no tag is one, the most likely tag. None: no tags."""
+        """The most likely species; without species tags, the most likely tag. None: no tags."""
         return species_in(self.tags)
 
 
 @dataclass(frozen=True, slots=True)
 class SpeciesRow:
-    """What was heard of one species."""
+    """A summary of one species."""
 
     name: str
     """"": detections without a tag."""
@@ -270,7 +270,7 @@ def species_in(tags: Iterable[data.PredictedTag]) -> data.PredictedTag | None:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How far a message got with one messenger."""
+    """The delivery of a message by one messenger."""
 
     messenger: str
     state: Literal["pending", "acknowledged", "dead", "expired"]

@@ -37,7 +37,7 @@ def home_dir() -> Path:
 
 
 def without_dots(path: Path) -> Path:
-    """Return a path without ``..`` in it: names and mounts are made of its parts."""
+    """Return a path without ``..`` in it: names and mounts are made from its parts."""
     return path.resolve() if ".." in path.parts else path
 
 
@@ -52,12 +52,12 @@ def memory_folder(spool: Path) -> Path:
 
 
 def spool_folders(spool: Path) -> tuple[Path, ...]:
-    """Return the folders in which recordings of a spool may wait: on the disk, and in memory."""
+    """Return the folders of a spool in which recordings may wait: on the disk, and in memory."""
     return spool, memory_folder(spool)
 
 
 def home_mark(home: Path) -> str:
-    """Return six hexadecimal digits that tell the homes of a machine apart.
+    """Return six hexadecimal digits that distinguish the homes of a machine.
 
     Examples
     --------

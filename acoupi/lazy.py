@@ -1,6 +1,6 @@
-"""Packages that import a name from its module when it is first asked for (PEP 562).
+"""Packages that import a name from its module on first use (PEP 562).
 
-What uses one component then pays for no other. Type checkers read the star
+Using one component then does not import the others. Type checkers read the star
 imports beside the call of `attach`, which are never run.
 """
 
@@ -21,7 +21,7 @@ def attach(
     package
         Its ``__name__``.
     names
-        What each module gives to the package, separated by spaces. The module is absolute, or
+        The names from each module, separated by spaces. The module is absolute, or
         relative to the package (``.sun``); below ``.`` stand modules that are given themselves.
 
     Examples

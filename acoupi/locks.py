@@ -9,9 +9,9 @@ __all__ = ["lock_within"]
 
 
 def lock_within(handle: int, patience: float, *, is_shared: bool = False) -> bool:
-    """Lock an open file, alone or with others; return whether that was possible in so many seconds.
+    """Lock an open file, exclusively or shared, within some seconds; return whether it worked.
 
-    Who waits to be alone does not keep others from sharing.
+    Waiting for an exclusive lock does not block shared ones.
     """
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     deadline = clock.monotonic() + patience

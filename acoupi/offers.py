@@ -1,8 +1,8 @@
 """Settings and images that a hub offers to its sensors: documents that the operator has signed.
 
-The operator signs on a machine of their own (Ed25519, of the library ``cryptography``: the extra
-``fleet``); the hub only hands the documents out, so that whoever takes a hub over cannot make one.
-Each document is for one sensor, and its number is higher than that of the one before.
+The operator signs on their own machine (Ed25519, from the library ``cryptography``: the extra
+``fleet``); the hub only distributes the documents, so that a compromised hub cannot make one.
+Each document is for one sensor, and has a higher number than the previous one.
 """
 
 import base64
@@ -23,7 +23,7 @@ __all__ = ["IMAGE", "Envelope", "Offer", "make_key", "public_key", "require_key"
 
 
 IMAGE = r"^[a-z0-9][A-Za-z0-9_.\-/:@]*$"
-"""What the name of an image may be; no option of a command begins so."""
+"""Valid names of images; none can be mistaken for an option."""
 
 
 class Offer(BaseModel):
@@ -34,11 +34,11 @@ class Offer(BaseModel):
     sensor: str
     number: int = Field(ge=0)
     minutes: float = Field(gt=0)
-    """How long it may be tried; then the hub must have confirmed it."""
+    """Minutes for the trial; by then the hub must have confirmed it."""
     settings: dict[str, Any]
-    """As a configuration file has them, those of the sensor in the section ``sensor``."""
+    """As in a configuration file, with the sensor's own in the section ``sensor``."""
     image: str | None = Field(default=None, pattern=IMAGE)
-    """From which its containers run; None: the hub does not decide that."""
+    """Image of its containers; None: the hub does not choose it."""
 
 
 class Envelope(BaseModel):
@@ -50,17 +50,17 @@ class Envelope(BaseModel):
     """An `Offer` in JSON; empty: the hub has none for this sensor."""
     signature: str
     confirmed: bool
-    """Whether the hub found the sensor well with it; the hub says so, and this is not signed."""
+    """Whether the hub found the sensor well with it; this is not signed."""
 
     def opened(self, key: str, sensor: str) -> Offer:
-        """Return what is in it.
+        """Return the verified offer.
 
         Parameters
         ----------
         key
-            The public one of the operator.
+            The operator's public key.
         sensor
-            For which it must be.
+            The sensor that it must be for.
 
         Raises
         ------
@@ -73,9 +73,9 @@ class Envelope(BaseModel):
         try:
             offer = Offer.model_validate_json(self.document)
         except ValidationError as error:
-            raise _refused("it is of a newer acoupi, or damaged") from error
+            raise _refused("it is from a newer acoupi, or damaged") from error
         if offer.sensor != sensor:
-            raise _refused(f'it is for the sensor "{offer.sensor}", and this is "{sensor}"')
+            raise _refused(f'it is for the sensor "{offer.sensor}", but this is "{sensor}"')
         return offer
 
 
@@ -97,7 +97,7 @@ def public_key(private: str) -> str:
     Raises
     ------
     ConfigurationError
-        If it is none.
+        If it is not a private key.
     """
     return _text(_private(private).public_key().public_bytes_raw())
 
@@ -114,7 +114,7 @@ def _require_signed(key: str, document: str, signature: str) -> None:
     try:
         public.verify(base64.b64decode(signature), document.encode())
     except (InvalidSignature, ValueError) as error:
-        raise _refused("another key signed it, or it was changed since") from error
+        raise _refused("it was signed by another key, or changed since") from error
 
 
 def _refused(why: str) -> ConfigurationError:
@@ -139,13 +139,15 @@ def _public(text: str) -> "Ed25519PublicKey":
     try:
         key: Ed25519PublicKey = kind.from_public_bytes(base64.b64decode(text, validate=True))
     except ValueError as error:
-        raise _no_key("public", "what acoupi fleet keys prints after ACOUPI_CONFIG_KEY=") from error
+        raise _no_key(
+            "public", "use the key that acoupi fleet keys prints after ACOUPI_CONFIG_KEY="
+        ) from error
     return key
 
 
 def _no_key(kind: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(
-        f"this is no {kind} key of Ed25519.", remedy, why="it must be 32 bytes in base64."
+        f"this is not a {kind} Ed25519 key.", remedy, why="it must be 32 bytes in base64."
     )
 
 

@@ -1,8 +1,8 @@
 """Opening files of folders that several services write: by descriptor, and never through a link.
 
-A service that is taken over can put a link, a FIFO or a socket where a file should be, at any
-moment, also between a look and an open. So a file is opened once, beneath a folder that was opened
-before, and what was opened is looked at, not what its path says.
+A compromised service can put a link, a FIFO or a socket in the place of a file at any moment, even
+between a check and an open. So a file is opened once, below a folder that was opened before, and
+the opened file is checked, not its path.
 
 Which links of folders are followed:
 
@@ -50,15 +50,15 @@ _KINDS = {
 }
 
 _NO_FILE = {errno.ELOOP: "a link", errno.ENXIO: "a FIFO or a socket", errno.EISDIR: "a folder"}
-"""What an entry is by the error of opening it."""
+"""The kind of an entry, by the error of opening it."""
 
 
 class NotAFileError(OSError):
-    """Something else is where a file (or a folder) should be: a link, a FIFO, a socket."""
+    """Something else is in the place of a file (or folder): a link, a FIFO, a socket."""
 
 
 def kind_of(mode: int) -> str:
-    """Return what an entry of a folder is, in words, by its mode.
+    """Return the kind of a folder's entry in words, by its mode.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def kind_of(mode: int) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path names a regular file, and no link to one; False if it cannot tell."""
+    """Return whether a path is a regular file and not a link; False if unknown."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (OSError, ValueError):
@@ -83,14 +83,14 @@ def opened_folder(folder: Path, *, beneath: Path | None = None) -> Iterator[int]
     Parameters
     ----------
     folder
-        It.
-    beneath
+        folder
+            The folder.
         A folder that holds it; below that, no link is followed.
 
     Raises
     ------
     NotAFileError
-        If the way to it leads through a link that is not followed, or it is no folder.
+        If its path goes through a link that is not followed, or it is not a folder.
     OSError
         If it cannot be opened.
     """
@@ -110,16 +110,16 @@ def opened_folder(folder: Path, *, beneath: Path | None = None) -> Iterator[int]
 def open_file(
     path: Path, flags: int = os.O_RDONLY, mode: int = 0o644, *, beneath: Path | None = None
 ) -> int:
-    """Return the descriptor of a regular file; opening it never waits.
+    """Return the descriptor of a regular file; opening never blocks.
 
     Parameters
     ----------
     path
         It.
     flags, mode
-        As of `os.open`.
+        As for `os.open`.
     beneath
-        As of `opened_folder`.
+        As for `opened_folder`.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _check_is_file(handle: int, path: Path) -> None:
 
 
 def at(folder: int, name: str) -> Path:
-    """Return a path to a name in an open folder: it leads there whatever becomes of the folder."""
+    """Return a path to a name in an open folder: it stays valid if the folder is renamed."""
     return Path(f"/proc/self/fd/{folder}", name)
 
 
@@ -203,7 +203,7 @@ def read_bytes(path: Path, limit: int, *, beneath: Path | None = None) -> bytes:
 
 
 def read_text(path: Path, limit: int, *, beneath: Path | None = None) -> str:
-    """Return the text of a regular file; bytes that are no UTF-8 raise UnicodeDecodeError.
+    """Return the text of a regular file; invalid UTF-8 raises UnicodeDecodeError.
 
     Raises
     ------

@@ -11,21 +11,21 @@ from acoupi.data import AwareDatetime
 __all__ = ["FEWEST", "LAST", "Pace", "Progress", "pace_of"]
 
 LAST = 20
-"""How many recordings, and how many ends of analyses, are looked at."""
+"""Number of recordings, and of finished analyses, that are averaged."""
 FEWEST = 3
 TOLERANCE = 1.05
 SLACK = 1.25
-"""By how many times a limit may be passed before anything is done: speeds are measured."""
+"""Factor by which a limit may be exceeded before anything is done: speeds are measured."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a store knows of recording and analysis."""
+    """Data from a store about recording and analysis."""
 
     waiting: int = 0
     """Recordings in the spool that no model has finished yet."""
     oldest_on: datetime | None = None
-    """When the first of them began."""
+    """When the first of them started."""
     starts: Sequence[datetime] = ()
     """When the last recordings began, in order."""
     ends: Sequence[tuple[datetime, str]] = ()
@@ -33,28 +33,28 @@ class Progress:
     has_begun: bool = False
     """Whether any analysis has begun lately."""
     every: int = 1
-    """Each so many-th of the recordings made now is analysed."""
+    """Every n-th new recording is analysed."""
 
 
 class Pace(BaseModel):
-    """How long the analysis of a recording takes, and how often one comes."""
+    """How long the analysis of a recording takes, and how often one is made."""
 
     waiting: int
     """Recordings in the spool that are not analysed yet."""
     has_ended: bool = True
     """Whether any analysis has; if not, the first is still at work."""
     seconds_per_analysis: float | None = None
-    """Of all models; None: not known, because nothing has waited."""
+    """Seconds for all models; None: unknown, because nothing has waited."""
     measured: int = 0
-    """How many analyses that is the mean of."""
+    """Number of analyses in that mean."""
     seconds_per_recording: float | None = None
-    """None: nothing is being recorded now."""
+    """Seconds from one recording to the next; None: nothing is being recorded now."""
     recorded_on: AwareDatetime | None = None
-    """When this was; None where nothing is being recorded."""
+    """When this was measured; None if nothing is being recorded."""
     recording_ends: AwareDatetime | None = None
-    """When recording ends by the schedule; None: not within a day, or not known."""
+    """When recording ends by the schedule; None: not within a day, or unknown."""
     every: int = 1
-    """Each so many-th of the recordings made now is analysed."""
+    """Every n-th new recording is analysed."""
     policy: str = "none"
     """What is done about a backlog (`acoupi.backlog`)."""
     limit_hours: float | None = None
@@ -62,7 +62,7 @@ class Pace(BaseModel):
 
     @property
     def falls_behind(self) -> bool:
-        """Whether more and more recordings wait, and no policy holds them within its limit."""
+        """Whether more and more recordings wait, and no policy limits them."""
         if self.limit_hours is not None:
             return self.hours_behind > SLACK * self.limit_hours + 0.5
         return self.is_slower
@@ -75,12 +75,12 @@ class Pace(BaseModel):
 
     @property
     def hours_behind(self) -> float:
-        """How long the models need for what waits, hours; 0 where that is not known."""
+        """Hours that the models need for the waiting recordings; 0 if unknown."""
         return self.waiting * (self.seconds_per_analysis or 0.0) / 3600
 
     @property
     def hours_behind_then(self) -> float | None:
-        """The same for the time when recording ends; None where that is not known."""
+        """The same at the end of recording; None if unknown."""
         analysis, recording = self.seconds_per_analysis, self.seconds_per_recording
         if None in (analysis, recording, self.recording_ends, self.recorded_on):
             return None
@@ -95,13 +95,13 @@ class Pace(BaseModel):
 
     def _policy_in_words(self) -> str:
         if self.every > 1:
-            return f"each {_ordinal(self.every)} recording is analysed; "
-        told = {"newest_first": "the newest first; ", "nightly": "when nothing is recorded; "}
+            return f"every {_ordinal(self.every)} recording is analysed; "
+        told = {"newest_first": "the newest first; ", "nightly": "while nothing is recorded; "}
         return told.get(self.policy, "")
 
     def _speed_in_words(self) -> str:
         if not self.has_ended:
-            return f"the first has not ended yet, {self.waiting} waiting"
+            return f"the first analysis has not finished yet, {self.waiting} waiting"
         if not self.is_slower:
             judged = "keeps up, " if self.waiting < FEWEST else ""
             return f"{judged}{self.waiting} waiting"
@@ -122,10 +122,10 @@ class Pace(BaseModel):
 def pace_of(
     progress: Progress, now: datetime, recording_ends: datetime | None = None
 ) -> Pace | None:
-    """Return the pace of analysis; None if there is no model, or none has begun.
+    """Return the pace of analysis; None if there is no model, or none has started.
 
-    While a recording waits, the model is not idle: the times between the ends of analyses
-    since then are what each took. Where several models run, each counts.
+    While a recording waits, the model is not idle: the times between the ends of analyses since
+    then are their durations. If several models run, each counts.
     """
     if not progress.has_begun:
         return None
@@ -144,7 +144,7 @@ def pace_of(
 
 
 def _mean(times: Sequence[datetime]) -> float | None:
-    """Return the mean seconds from one time to the next; None if there are too few."""
+    """Return the mean interval between times, seconds; None if there are too few."""
     if len(times) < FEWEST:
         return None
     return (times[-1] - times[0]).total_seconds() / (len(times) - 1)

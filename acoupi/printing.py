@@ -9,19 +9,19 @@ import re
 __all__ = ["printable"]
 
 _HARMFUL = "\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069"
-"""Control characters of both sets, and those that change the direction of writing."""
+"""Control characters of both sets, and those that change the text direction."""
 _ALL = re.compile(f"[{_HARMFUL}]")
 
 
 def printable(text: str, *, keep: str = "", escape: str | None = None) -> str:
-    r"""Return a text with an escape, such as ``\x1b``, for each character that a terminal obeys.
+    r"""Return a text with an escape, such as ``\x1b``, for each control character.
 
     Parameters
     ----------
     text
-        Of anybody.
-    keep
-        Characters that are meant: a line break, a tabulator.
+        Text from anyone.
+        keep
+            Characters that are allowed: a line break, a tabulator.
     escape
         Format of an escape; None: as Python writes the character.
 

@@ -1,4 +1,4 @@
-"""Where a model's output comes from: which model, weights, settings, acoupi and image."""
+"""The provenance of a model's output: model, weights, settings, acoupi and image."""
 
 import hashlib
 import logging
@@ -35,12 +35,12 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     model: str
-    """What the model is called."""
+    """Name of the model."""
     model_version: str | None = None
-    """Its version; for a model that does not say, name and version of its package."""
+    """Its version; if the model has none, name and version of its package."""
     weights: str | None = None
-    """SHA-256 of its weights, hexadecimal. Of several files, that of the lines that ``sha256sum``
-    prints of them, sorted by name. None: there are none, or they are not known."""
+    """SHA-256 of its weights, hexadecimal. For several files, that of the sorted output of
+    ``sha256sum``. None: there are none, or they are unknown."""
     configuration: str = ""
     """Digest of the settings that the output depends on."""
     acoupi: str = __version__
@@ -50,7 +50,7 @@ class Provenance(BaseModel):
 
     @property
     def words(self) -> str:
-        """What made it, in a few words: name, version, beginning of the weights' digest.
+        """Its model in a few words: name, version, start of the weights' digest.
 
         Examples
         --------
@@ -62,9 +62,9 @@ class Provenance(BaseModel):
 
 
 def provenance_of(model: object, name: str, configuration: str = "") -> Provenance:
-    """Return the provenance of what a model finds, as far as it can be known from outside.
+    """Return the provenance of a model's outputs, as far as it is known from outside.
 
-    A model can say more itself: ``model_version`` (text) and ``model_files`` (paths of its
+    A model can declare more itself: ``model_version`` (text) and ``model_files`` (paths of its
     weights). Otherwise these are the version of the package that its class comes from, and the
     files of weights that this package, and those that it requires and are imported, ship or have
     in the user's cache. Reads the files: call it once, after the model has run.
@@ -74,7 +74,7 @@ def provenance_of(model: object, name: str, configuration: str = "") -> Provenan
     model
         An instance; of a function, the function.
     name
-        What its outputs are filed under.
+        Name under which its outputs are stored.
     configuration
         Digest of the settings that the output depends on.
     """
@@ -83,7 +83,7 @@ def provenance_of(model: object, name: str, configuration: str = "") -> Provenan
         version = _version(model)
         weights = _digest(_files(model))
     except Exception as error:  # noqa: BLE001 - whatever a package's metadata holds
-        _logger.warning("cannot say where the outputs of %s come from: %s", name, error)
+        _logger.warning("cannot find the provenance of the outputs of %s: %s", name, error)
     return Provenance(
         model=name,
         model_version=version,
@@ -94,7 +94,7 @@ def provenance_of(model: object, name: str, configuration: str = "") -> Provenan
 
 
 def _image() -> str | None:
-    """Return the id of the image; if it was noted of another image, what this one is made from."""
+    """Return the id of the image; if that belongs to another image, the label of its source."""
     source = os.environ.get(SOURCE_VARIABLE)
     if not source:
         return None
@@ -143,7 +143,7 @@ def _files(model: object) -> dict[str, Path]:
 
 
 def _required(own: metadata.Distribution) -> Iterator[metadata.Distribution]:
-    """Yield what a distribution requires, if any of it is imported here."""
+    """Yield the requirements of a distribution that are imported here."""
     imported = {
         name.lower()
         for package, names in metadata.packages_distributions().items()

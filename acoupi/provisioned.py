@@ -1,6 +1,6 @@
-"""What a home knows of settings that come from elsewhere: what is in force, and any fault.
+"""The state of settings that come from elsewhere: what is in force, and any fault.
 
-`acoupi.provisioning` writes it; it stands here so that heartbeats can report it.
+`acoupi.provisioning` writes it; it is here so that heartbeats can report it.
 """
 
 import json
@@ -34,9 +34,9 @@ __all__ = [
 MARKER = "provisioned.json"
 """Name of its file, in ``config/``."""
 FROM_HUB = "from-hub.json"
-"""What a hub gives to a home that a person set up, in ``config/``."""
+"""File with a hub's settings for a home that a person set up, in ``config/``."""
 CACHE = "fetched.json"
-"""What a URL gave last, in ``config/``; private, because a configuration may hold passwords."""
+"""The last document from a URL, in ``config/``; private, because it may hold passwords."""
 CONFIRMED = "confirmed.json"
 """The last document that a hub confirmed, in ``config/``."""
 
@@ -47,7 +47,7 @@ class Fetched:
 
     text: str
     suffix: str
-    """Says what kind of file it is: .json, .yaml or .toml."""
+    """Its format: .json, .yaml or .toml."""
 
 
 class Fault(BaseModel):
@@ -65,12 +65,12 @@ class Fault(BaseModel):
 
 
 class Followed(BaseModel):
-    """How far a sensor follows the settings that its hub offers; see `acoupi.offers`."""
+    """The progress of a sensor in following its hub's settings; see `acoupi.offers`."""
 
     number: int = 0
-    """Of the newest document that came; an older one is refused."""
+    """Number of the newest document received; older ones are refused."""
     in_force: int = 0
-    """Of the document whose settings are in force."""
+    """Number of the document whose settings are in force."""
     since: AwareDatetime | None = None
     """When its settings were first tried; None: nothing is on trial."""
     given_up: str | None = None
@@ -87,13 +87,13 @@ class Provisioned(BaseModel):
     provisioned_on: AwareDatetime | None = None
     program: str | None = None
     sources: list[str] = Field(default_factory=list)
-    """Which setting came from which source, without values that may be secret."""
+    """The source of each setting, without values that may be secret."""
     fault: Fault | None = None
     """Why the current sources are not in force; None: they are."""
     deployments: list[Deployment] = Field(default_factory=list)
     """The most recent ones, the current one last."""
     followed: Followed | None = None
-    """Of the documents of a hub; None: it follows none."""
+    """The state of following a hub; None: it follows none."""
 
     def in_force(self) -> str:
         """Return which configuration is in force, in words."""
@@ -107,26 +107,26 @@ class Provisioned(BaseModel):
 
 
 class FromHub(BaseModel):
-    """What a hub gives to a home that a person set up, over what was chosen there."""
+    """A hub's settings for a home that a person set up, which override those chosen there."""
 
     target: str
     """Where its services run."""
     followed: Followed | None = None
-    """How far; None: it follows none any more."""
+    """The state of following; None: it no longer follows a hub."""
     since: AwareDatetime | None = None
-    """When the services had it."""
+    """When the services got these settings."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """As the document has them, which are in force..."""
+    """The settings in force, as in the document..."""
     decided: dict[str, JsonValue] = Field(default_factory=dict)
     """...and by dotted name, as the sensor writes them."""
     chosen: dict[str, JsonValue] = Field(default_factory=dict)
-    """What stood in their place, by dotted name..."""
+    """The sensor's own values of these, by dotted name..."""
     unset: list[str] = Field(default_factory=list)
-    """...and for which of them nothing stood."""
+    """...and those that had no value of its own."""
     image: str | None = None
-    """From which the containers run; None: the hub does not decide that."""
+    """Image of the containers; None: the hub does not choose it."""
     image_before: str | None = None
-    """From which they ran before the hub decided it."""
+    """Image of the containers before the hub chose one."""
     restart_due: bool = False
     """Whether services may still run with other settings."""
     fault: Fault | None = None
@@ -138,12 +138,12 @@ class FromHub(BaseModel):
 
 
 def read_from_hub(config: Path | None = None) -> FromHub | None:
-    """Return what a hub gives to a home that a person set up; None: it never followed one.
+    """Return a hub's settings for a home that a person set up; None: it never followed one.
 
     Parameters and errors are those of `read_provisioned`.
     """
     path = (config or home_dir() / "config") / FROM_HUB
-    return _read(path, FromHub, f"rm {path}   (what the hub gave then stays, as if chosen here)")
+    return _read(path, FromHub, f"rm {path}   (the hub's settings then stay, as if chosen here)")
 
 
 def read_provisioned(config: Path | None = None) -> Provisioned | None:
@@ -157,7 +157,7 @@ def read_provisioned(config: Path | None = None) -> Provisioned | None:
     Raises
     ------
     ConfigurationError
-        If the file is there and cannot be read: the home did set itself up.
+        If the file exists but cannot be read: the home did set itself up.
     """
     path = (config or home_dir() / "config") / MARKER
     remedy = "restart the service that sets the home up: it writes the file again"
@@ -176,17 +176,17 @@ def _read(path: Path, kind: type[State], remedy: str) -> State | None:
         raise ConfigurationError(
             f'cannot read "{path}".',
             remedy,
-            why="it does not say which configuration is in force.",
+            why="it does not name the configuration in force.",
         ) from error
 
 
 def read_cache(config: Path) -> tuple[str, Fetched] | None:
-    """Return what was fetched last, with the digest of its URL; None if nothing ever was.
+    """Return the last fetched document, with the digest of its URL, or None.
 
     Raises
     ------
     ConfigurationError
-        If the file is there and cannot be read.
+        If the file exists but cannot be read.
     """
     path = config / CACHE
     try:
@@ -197,6 +197,6 @@ def read_cache(config: Path) -> tuple[str, Fetched] | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigurationError(
             f'cannot read "{path}".',
-            "make ACOUPI_CONFIG_URL answer: the file is written again then",
+            "make ACOUPI_CONFIG_URL reachable: then the file is written again",
             why="it does not hold the configuration that was fetched last.",
         ) from error

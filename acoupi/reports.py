@@ -1,7 +1,7 @@
-"""What a sensor reports to a hub: its deployments and recordings, and all that is known of them.
+"""The reports of a sensor to a hub: deployments, recordings, and all data about them.
 
 A report may be sent any number of times, and in any order: everything in it has an id, and a
-recording says when it was reported, so that an older state never replaces a newer one.
+recording has the time of its report, so that an older state never replaces a newer one.
 """
 
 import base64
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 PROGRAM = "[A-Za-z0-9_.]+(:[A-Za-z0-9_]+)?"
-"""Pattern of what a program is called: queues of brokers, and who may read them, are named so."""
+"""Pattern of program names, from which queues and users at a broker are named."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -44,7 +44,7 @@ class _Strict(BaseModel):
 
 
 class OutputReport(_Strict):
-    """That a model ran on a recording, and what it found."""
+    """A run of a model on a recording, and its detections."""
 
     id: UUID
     model: str
@@ -69,7 +69,7 @@ class ClipReport(_Strict):
 
     id: UUID
     name: str
-    """Of its file, without folders."""
+    """Name of its file, without folders."""
     start_s: Number
     duration_s: Number
     missing_before_s: Number = 0.0
@@ -77,7 +77,7 @@ class ClipReport(_Strict):
 
 
 class GivenUpReport(_Strict):
-    """A file with its sound that was given up for room on a disk."""
+    """A file of its sound that was deleted for lack of room."""
 
     kind: FileClass
     reason: str
@@ -87,30 +87,30 @@ class GivenUpReport(_Strict):
 
 
 class ProgramReport(_Strict):
-    """A program and its settings, by which a hub is to analyse recordings."""
+    """A program and its settings, for the analysis of recordings at a hub."""
 
     program: str = Field(max_length=200, pattern=f"^{PROGRAM}$")
     """Its module, and its class behind a colon where that is not ``Program``."""
     settings: str
     """JSON: all that its outputs depend on; no secrets, paths or messengers."""
     digest: str
-    """Of these settings, as in the ids of outputs."""
+    """Digest of these settings, as in the ids of outputs."""
 
 
 class RecordingReport(_Strict):
-    """A recording, and all that is known of it at a moment."""
+    """A recording, and all data about it at a moment."""
 
     id: UUID
     deployment: UUID
     reported_on: AwareDatetime
-    """When this was all that was known; a report of an earlier moment changes nothing."""
+    """The time of this state; a report of an earlier state changes nothing."""
     created_on: AwareDatetime
     duration_s: Number = Field(ge=0)
     samplerate_hz: int = Field(gt=0)
     audio_channels: int | None = None
     time_expansion: Number = Field(default=1.0, gt=0)
     name: str | None = None
-    """Of its file, without folders; None: there is none (any more)."""
+    """Name of its file, without folders; None: there is none (any more)."""
     state: data.RecordingState
     capture: data.CaptureReport | None = None
     analyses: Sequence[data.Analysis] = ()
@@ -122,11 +122,11 @@ class RecordingReport(_Strict):
     analysed_fraction: Number = Field(default=1.0, ge=0, le=1)
     """Share of the recordings of its span of time that models analyse (`acoupi.backlog`)."""
     analyse: str | None = None
-    """Digest of the settings (`Report.programs`) by which the hub is to analyse it; None: not."""
+    """Digest of the settings (`Report.programs`) for analysis at the hub; None: no analysis."""
 
 
 class NoteReport(_Strict):
-    """A span for which the sensor noted why it did not record."""
+    """A span with the reason why nothing was recorded."""
 
     start: AwareDatetime
     end: AwareDatetime
@@ -135,13 +135,13 @@ class NoteReport(_Strict):
 
 
 class DeploymentReport(_Strict):
-    """A deployment, what kept it from recording, when it was to record, and what people said."""
+    """A deployment, with its effort notes, its plans, and people's verdicts."""
 
     deployment: data.Deployment
     notes: Sequence[NoteReport] = ()
     whole_hours: Sequence[AwareDatetime] = ()
-    """Beginnings of hours: `notes` holds every note that begins in one of them. Others that were
-    reported of it before are no longer true; the clock may have been set since."""
+    """Starts of hours: `notes` holds every note that starts in one of them. Notes of these hours in
+    earlier reports are obsolete; the clock may have been set since."""
     plans: Sequence[PlanFrom] = ()
     verdicts: Sequence[VerdictRow] = ()
 
@@ -175,26 +175,26 @@ class SettingsReport(_Strict):
     configuration: str = ""
     """Digest of the settings of the program, and..."""
     sections: Sequence[str] = ()
-    """...of each of its sections, as heartbeats say them."""
+    """...of each of its sections, as in heartbeats."""
     values: dict[str, JsonValue]
     """By dotted name; without secrets, as in the files of the configuration."""
     variables: Sequence[str] = ()
-    """Those that hold a setting, which is then not the hub's to decide."""
+    """Variables that hold a setting, which the hub then cannot decide."""
     in_force: int | None = None
     """Number of the document of the hub whose settings are in force; 0: of none yet; None: the
     sensor does not follow the hub."""
     since: AwareDatetime | None = None
-    """When the settings were put in force."""
+    """When the settings came into force."""
     target: str | None = None
-    """Where its services run, if `acoupi fleet follow` says so from beside them."""
+    """Its target, if `acoupi fleet follow` runs beside its services."""
     refused: int = 0
-    """Number of a document that the sensor gave up; 0: none."""
+    """Number of a document that the sensor rejected; 0: none."""
     why: str = ""
-    """It was given up."""
+    """Why it was rejected."""
 
 
 class Report(_Strict):
-    """A part of what a sensor knows; deployments before the recordings made in them."""
+    """A part of a sensor's data; deployments come before their recordings."""
 
     programs: Sequence[ProgramReport] = ()
     deployments: Sequence[DeploymentReport] = ()
@@ -210,7 +210,7 @@ class SoundReport(_Strict):
     format: Literal["wav", "flac"]
     bytes: int = Field(gt=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of the whole file."""
+    """SHA-256 of the whole file."""
 
 
 def digest_header(chunk: bytes) -> str:

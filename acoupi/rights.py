@@ -1,4 +1,4 @@
-"""Marks of configuration fields: what a container may do with them, and whether setup asks.
+"""Marks of configuration fields: the rights of containers, and whether setup asks.
 
 A field carries them in ``Annotated``, as classes. They are inherited: a subclass
 that changes only the default of a field keeps its marks.
@@ -8,8 +8,8 @@ that changes only the default of a field keeps its marks.
         labels: Annotated[Path | None, ReadOnly] = None
 
 A path without a mark can be written, but not by models: its folder is mounted if its
-name has a suffix, else the path itself. Which service may do what with each kind is
-told in `acoupi.stack.access`.
+name has a suffix, else the path itself. `acoupi.stack.access` decides which service may do what
+with each kind.
 """
 
 import typing
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class ReadOnly:
-    """A file or folder that is read and never written: mounted by itself, read-only."""
+    """A file or folder that is only read: mounted separately, read-only."""
 
 
 class Folder:
-    """A folder that is written to: mounted by itself, whatever its name looks like."""
+    """A folder that is written to: mounted separately, whatever its name looks like."""
 
 
 class WrittenFile:
@@ -52,7 +52,7 @@ class Kept:
 
 
 class Sending:
-    """Of messages only: models and the recorder neither read nor write it."""
+    """A path for messages only: models and the recorder neither read nor write it."""
 
 
 class Server:
@@ -63,7 +63,7 @@ _MARKS = (ReadOnly, Folder, WrittenFile, Spool, Kept, Sending, Server)
 
 
 def marks_of(model: type[BaseModel], attribute: str) -> frozenset[type]:
-    """Return the marks of a field, or else of the field of that name in the nearest base class.
+    """Return the marks of a field, else those of this field in the nearest base class.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def marks_of(model: type[BaseModel], attribute: str) -> frozenset[type]:
 
 
 def _annotated(annotation: Any) -> Iterator[Any]:
-    """Give what is annotated anywhere in a type: in a union, or for the items of a list."""
+    """Yield the annotations anywhere in a type: in a union, or for the items of a list."""
     if typing.get_origin(annotation) is typing.Annotated:
         yield from annotation.__metadata__
     for part in typing.get_args(annotation):

@@ -1,8 +1,8 @@
 """Which recordings are kept as a fair sample, for people to review.
 
-From each group of recordings those with the smallest hashes are kept (bottom-k): whatever the
-order in which they come, each one of a group has the same chance. A hash is of the recording's
-id, so that nothing about its sound decides, and a sample can be drawn again.
+From each group of recordings, those with the smallest hashes are kept (bottom-k): in whatever order
+they arrive, each has the same chance. The hash is that of the recording's id, so it does not
+depend on the sound, and a sample can be drawn again.
 """
 
 import datetime
@@ -19,7 +19,7 @@ __all__ = ["BINS", "QUIET", "Sampling", "group_of"]
 BINS = 10
 """Groups of scores between 0 and 1, of each model and species."""
 QUIET = "quiet"
-"""What the names of groups without detections begin with."""
+"""Prefix of groups without detections."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Sampling:
     """Recordings of each night in which no model found anything."""
     seed: int = 0
     zone: datetime.tzinfo = datetime.UTC
-    """Of the nights, which go from noon to noon."""
+    """Time zone of the nights, which go from noon to noon."""
 
     def rank(self, recording_id: UUID) -> int:
         """Return the hash of a recording: from 0 to 2**63, evenly spread."""
@@ -44,7 +44,7 @@ class Sampling:
     ) -> Mapping[str, int]:
         """Return the groups that a recording belongs to, and how many are kept of each.
 
-        None where no model has looked for anything in it.
+        None if no model has looked for anything in it.
         """
         found = {
             group_of(output.name_model, _species(one), one.detection_score): self.size

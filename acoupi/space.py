@@ -1,4 +1,4 @@
-"""How much room a disk keeps, what is given up for it, and in which order."""
+"""The disk policy: how much room to keep, which files to delete for it, in which order."""
 
 import datetime
 import os
@@ -34,40 +34,40 @@ __all__ = [
 NOON_S = 43_200
 """Nights go from noon to noon."""
 LEAST_RESERVE = 500_000_000
-"""Bytes that stay free where nothing else is known."""
+"""Bytes that stay free by default."""
 HOUR_S = 3600.0
 MOST_SPARE = 20_000
-"""Files that are looked at in one go."""
+"""Most files that are looked at together."""
 STORES_BYTES = 4_000_000
-"""What stores and logs may need while one recording is made."""
+"""Bytes for stores and logs during one recording."""
 
 OnFull = Literal["stop", "discard_new", "detections_only"]
 HubAudio = Literal["none", "detections", "sample", "all"]
-"""Of which recordings a hub gets the sound; what it has not got goes from a disk last."""
+"""The recordings whose sound a hub gets; files that it lacks are deleted last."""
 
 
 class FileClass(str, Enum):
-    """Why a file may go."""
+    """Classes of files, by why they may be deleted."""
 
     REFUSED = "refused"
-    """No saving filter wants it; it waits in the spool for its deletion."""
+    """No saving filter keeps it; it waits in the spool to be deleted."""
     UNREMARKABLE = "unremarkable"
     """Nothing was found in it."""
     BEYOND_BEST = "beyond_best"
-    """Of each species in it, the night has enough better and newer ones."""
+    """For each species in it, its night has enough better or newer recordings."""
     REVIEW = "review"
     """It is in the sample for review."""
     PROTECTED = "protected"
     """A person has protected it."""
     NEW = "new"
-    """The disk was full when it came, and nothing else might go."""
+    """It was new when the disk was full, and nothing else could be deleted."""
 
 
 class Spare(NamedTuple):
-    """A file that may go."""
+    """A file that may be deleted."""
 
     recording_row: int
-    """In the store; of a clip, its first recording."""
+    """Its row in the store; for a clip, that of its first recording."""
     clip_row: int | None
     path: Path
     created_on: datetime.datetime
@@ -75,7 +75,7 @@ class Spare(NamedTuple):
 
 
 class GivenUp(NamedTuple):
-    """What was given up of one class."""
+    """Deleted files of one class."""
 
     recordings: int
     seconds: float
@@ -84,33 +84,33 @@ class GivenUp(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Free bytes of a disk that decide."""
+    """Limits of free bytes on a disk."""
 
     reserve: int
-    """Below it, nothing is recorded."""
+    """Below it, recording stops."""
     act_below: int
-    """Below it, files are given up..."""
+    """Below it, files are deleted..."""
     until: int
-    """...until there is as much."""
+    """...until this much is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpacePolicy:
-    """What a sensor does about the room on its disks."""
+    """The disk policy of a sensor."""
 
     home: Path
     spool: Path
     recordings: Path
     rate: float
-    """Bytes that the schedule records in a second, pauses included; 0: not known."""
+    """Mean bytes a second by the schedule, pauses included; 0: unknown."""
     recording_bytes: int = 0
-    """Of one recording."""
+    """Bytes of one recording."""
     reserve: int | None = None
-    """Bytes; None: an hour of recording, or 500 MB if that is more."""
+    """Bytes in reserve; None: an hour of recording, or 500 MB if that is more."""
     high: float = 0.85
-    """Share of a disk in use from which on files are given up..."""
+    """Used share of a disk above which files are deleted..."""
     low: float = 0.80
-    """...until no more is in use."""
+    """...until it falls to this."""
     order: Sequence[FileClass] = ()
     best: int = 10
     """Files with the highest scores to keep of each species and night..."""
@@ -124,11 +124,11 @@ class SpacePolicy:
     mounts: Sequence[Path] = ()
     """Where other disks are mounted."""
     zone: datetime.tzinfo = datetime.UTC
-    """Of the nights."""
+    """Time zone of the nights."""
 
     @property
     def reserve_bytes(self) -> int:
-        """What stays free on each disk.
+        """Bytes that stay free on each disk.
 
         Examples
         --------
@@ -143,17 +143,17 @@ class SpacePolicy:
         return max(round(HOUR_S * self.rate), LEAST_RESERVE)
 
     def marks(self, total: int, rate: float | None = None) -> Marks:
-        """Return the marks of a disk of some size.
+        """Return the limits for a disk of some size.
 
-        Files go from the high mark on, and at the latest when an hour of recording is left
-        above the reserve: a tenth of the disk, where an hour would be more than that.
+        Files are deleted above the high mark, and at the latest when the room above the reserve is
+        down to one hour of recording, or to a tenth of the disk if an hour needs more.
 
         Parameters
         ----------
         total
             Bytes of the disk.
         rate
-            Bytes a second, as measured; that of the schedule counts if it is higher.
+            Bytes a second, as measured; the schedule's rate is used if it is higher.
         """
         reserve = self.reserve_bytes
         hour = HOUR_S * max(self.rate, rate or 0.0)
@@ -164,13 +164,13 @@ class SpacePolicy:
 
     @property
     def needed_to_record(self) -> int:
-        """Free bytes without which no recording may begin."""
+        """Free bytes below which no recording may start."""
         return self.reserve_bytes + self.recording_bytes + STORES_BYTES
 
     def missing_mount(self, path: Path) -> Path | None:
-        """Return the mount point above a path on which no disk is mounted; None if all is well.
+        """Return the mount point above a path where the disk is missing, or None.
 
-        A disk of its own is told by its device: it is neither that of the folder above the mount
+        A mounted disk is recognised by its device: it is neither that of the folder above the mount
         point nor that of the home. (A container sees the folders themselves, but not how they
         are mounted; of the home, it sees the configuration.)
         """
@@ -206,7 +206,7 @@ def device_of(path: Path) -> int:
 
 
 def hours_left(free: float, policy: SpacePolicy, rate: float | None) -> float | None:
-    """Return the hours of recording before only the reserve is free; None: no rate is known.
+    """Return the hours of recording until only the reserve is free; None: the rate is unknown.
 
     Examples
     --------
@@ -219,9 +219,9 @@ def hours_left(free: float, policy: SpacePolicy, rate: float | None) -> float | 
 
 
 def schedule_rate(config: Mapping[str, Any]) -> tuple[float, int]:
-    """Return the bytes a second that a schedule records, and those of one recording.
+    """Return the bytes a second of a schedule, and the bytes of one recording.
 
-    Within its hours, and uncompressed; 0 where the settings of a program do not say it.
+    Within its hours, and uncompressed; 0 if the settings do not tell.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def schedule_rate(config: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def measured_rate(last: Sequence[data.Recording]) -> float | None:
-    """Return the bytes a second at which recordings have come; None if that is not known yet.
+    """Return the bytes a second of recent recordings; None if unknown.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def measured_rate(last: Sequence[data.Recording]) -> float | None:
 
 
 def _bytes_of(recordings: Sequence[data.Recording]) -> float:
-    """Return the bytes of recordings: those of their files, as far as these are still there."""
+    """Return the bytes of those files of recordings that still exist."""
     sizes = [(one, _size(one.path)) for one in recordings]
     there = [(one, size) for one, size in sizes if size]
     raw = {

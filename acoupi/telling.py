@@ -1,4 +1,4 @@
-"""How what was heard, and how it was recorded, is told in words: to a terminal or on a page."""
+"""Describing detections and recordings in words, for a terminal or a web page."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 __all__ = ["around", "clock_words", "place_of", "shown_band", "shown_seconds", "shown_share"]
 
 AROUND_S = 0.5
-"""What is heard before and after a detection, seconds."""
+"""Sound to play before and after a detection, seconds."""
 
 
 def around(row: "DetectionRow") -> tuple[float, float]:
-    """Return the part of a recording with a detection, and a little around it, seconds."""
+    """Return the part of a recording around a detection, seconds."""
     start = max(0.0, row.start_s - AROUND_S)
     return start, max(start, min(row.recording.duration_s, row.end_s + AROUND_S))
 
@@ -26,14 +26,14 @@ def place_of(deployment: "Deployment") -> str:
 
 
 def clock_words(capture: "CaptureReport | None") -> str:
-    """Return how far the time of a recording can be trusted, in words."""
+    """Return how reliable the time of a recording is, in words."""
     if capture is None:
         return "not known"
     error = "" if capture.clock_error_s is None else f", to {1000 * capture.clock_error_s:.3g} ms"
     if capture.clock_corrected_s:
         return f"set later; corrected by {capture.clock_corrected_s:.3f} s{error}"
     if capture.clock_synchronised is None:
-        return "does not say whether a time server set it"
+        return "does not report whether a time server set it"
     return ("set" if capture.clock_synchronised else "not set") + f" by a time server{error}"
 
 
@@ -43,7 +43,7 @@ def shown_band(row: "DetectionRow") -> str | None:
 
 
 def shown_seconds(seconds: float) -> str:
-    """Return a length of time as people read it; below a minute with its fraction.
+    """Return a duration for people; below a minute with its fraction.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def shown_seconds(seconds: float) -> str:
 
 
 def shown_share(share: float | None) -> str:
-    """Return a share in percent, never rounded up: 100 % is all of it.
+    """Return a share in percent, never rounded up to 100 %.
 
     Examples
     --------

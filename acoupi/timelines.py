@@ -30,12 +30,12 @@ Fact = tuple[int, int, int, EffortState, str]
 Piece = tuple[int, int, EffortState | None, str]
 """Start, end, state (None: nothing is known), detail."""
 Slot = tuple[int, int]
-"""When a slot begins, and when the planned time in it does; later if a late recording made up."""
+"""Start of a slot, and of the planned time in it; later if a late recording made up for it."""
 S = TypeVar("S")
 
 _SECOND = 1_000_000
 _ROUNDING = _SECOND // 1000
-"""By how much a slot may begin too early, as frames and clocks are rounded."""
+"""How early a slot may start, because frames and clocks are rounded."""
 
 
 def rest(spans: Iterable[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -85,7 +85,7 @@ def begins(
 
 
 def _steps(start: int, low: int, every: int) -> int:
-    """Return how far to go from a slot to the last one that begins before `low`; 0: none does."""
+    """Return the time from a slot to the last one that starts before `low`; 0: none does."""
     return max(0, (low - start) // every) * every
 
 
@@ -106,8 +106,8 @@ def between_slots(
 def painted(facts: Iterable[Fact], low: int, high: int) -> list[Piece]:
     """Split [low, high) wherever a fact begins or ends; each piece gets the best fact.
 
-    A piece about which nothing is known is not planned either, if it is no longer than frames
-    and clocks are rounded and lies beside what is off schedule.
+    A piece without facts also counts as not planned if it is only as long as a rounding error and
+    next to time off schedule.
     """
     ours = sorted(
         fact

@@ -1,6 +1,6 @@
 """When a program plans to record: hours of the day, or time around dawn or dusk.
 
-One rule for two askers. The recorder asks whether to record now; the effort ledger asks, months
+One rule for two users. The recorder asks whether to record now; the effort ledger asks, months
 later and without the program, when the recorder should have recorded. Both get the same spans.
 
 Internally times are whole microseconds since 1970; a span holds its start, not its end.
@@ -36,7 +36,7 @@ _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 _DAY = 86_400 * _SECOND
 _STEP = _DAY // 4
-"""Clocks are changed at most once in this time."""
+"""Time within which clocks change at most once."""
 
 
 class DailyWindows(BaseModel):

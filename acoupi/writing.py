@@ -123,9 +123,9 @@ def write_files(
 
 
 def make_folder(folder: Path, made: list[Path]) -> None:
-    """Make a folder and its parents, and note which are new; whatever the umask, others may read.
+    """Make a folder and its parents, readable for others; add the new ones to a list.
 
-    What root makes has the owner of the folder that holds it.
+    A folder made by root gets the owner of its parent.
     """
     missing = []
     while not folder.is_dir():
@@ -156,12 +156,12 @@ def inherit_owner(handle: int, folder: Path) -> None:
 
 
 def keep_others_out() -> None:
-    """Let nobody but owner and group write what this process makes, whatever its umask is."""
+    """Allow only owner and group to write this process's files, whatever its umask."""
     os.umask(os.umask(0o077) | 0o002)
 
 
 def part_of(path: Path, mark: str) -> Path:
-    """Return the hidden name beside a file under which its next content is written."""
+    """Return the hidden name beside a file for its next contents."""
     return path.with_name(f".{path.name}.{mark}.part")
 
 
@@ -201,7 +201,7 @@ def _undone_if_it_fails(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that its names survive a power cut."""
     if not folder.is_dir():
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

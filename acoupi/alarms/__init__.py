@@ -1,5 +1,5 @@
 """Alarms: rules about the state of a sensor, as pure functions.
 
-`facts` says what can be known, `rules` judges it by the `limits` of the sensor, and `episodes`
+`facts` holds what is known, `rules` judge it by the `limits` of the sensor, and `episodes`
 turns verdicts into alarms that begin and end once. Nothing here reads a store, a disk or a clock.
 """

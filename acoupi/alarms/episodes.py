@@ -1,4 +1,4 @@
-"""Alarms as episodes: each begins once, is told once, ends once, and its end is told once."""
+"""Alarms as episodes: each starts and ends once, and each start and end is reported once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,15 +21,15 @@ class Alarm:
     key: str
     since: datetime
     detail: str = ""
-    """As it was when the alarm was raised."""
+    """Details when the alarm was raised."""
     raised_on: datetime | None = None
     """When the sensor noticed it."""
     ended_on: datetime | None = None
     """When it was over; None while it is active."""
     is_told: bool = False
-    """Whether the message that it was raised is in the outbox."""
+    """Whether the message about its start is in the outbox."""
     is_end_told: bool = False
-    """Whether the message that it was cleared is in the outbox."""
+    """Whether the message about its end is in the outbox."""
 
     @property
     def is_active(self) -> bool:
@@ -37,7 +37,7 @@ class Alarm:
         return self.ended_on is None
 
     def message_id(self, what: str, device_id: str) -> UUID:
-        """Return the id of the message that says it was "raised" or "cleared"."""
+        """Return the id of the message that it was "raised" or "cleared"."""
         return data.derived_id("alarm", device_id, self.key, self.since.isoformat(), what)
 
 
@@ -47,7 +47,7 @@ class Judged(NamedTuple):
     changed: list[Alarm]
     """Alarms that were raised or cleared."""
     waiting: dict[str, datetime]
-    """Since when what is wrong has been so, by the key of an alarm that is not raised yet."""
+    """Since when a fault has lasted, by the key of an alarm that is not raised yet."""
 
 
 def judge(
@@ -60,7 +60,7 @@ def judge(
     active
         The alarms that are not over.
     waiting
-        As the last look returned it.
+        The result of the last look.
     """
     known = {one.key: one for one in active}
     changed: list[Alarm] = []
@@ -90,7 +90,7 @@ def _ended(alarm: Alarm, verdict: Verdict, now: datetime) -> Alarm:
 
 
 def suspect_spans(alarms: Iterable[Alarm], until: datetime) -> list[tuple[datetime, datetime]]:
-    """Return when the microphone heard nothing by its own trend: in order, without overlap."""
+    """Return when the microphone was deaf by its own trend: in order, without overlap."""
     spans = sorted((one.since, one.ended_on or until) for one in alarms if one.key in DEAF_KEYS)
     joined: list[tuple[datetime, datetime]] = []
     for start, end in spans:

@@ -28,11 +28,11 @@ class Heard:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Facts at one moment; None where something is not known."""
+    """Facts at one moment; None where unknown."""
 
     now: datetime
     cannot_record: str | None = None
-    """What keeps the recorder from recording now; "" if nothing does."""
+    """What prevents recording now; "" if nothing does."""
     missing_s: float | None = None
     """Seconds since the first planned moment that was missed after the last recording; 0: none."""
     planned_s: float | None = None
@@ -40,27 +40,27 @@ class Facts:
     recorded_s: float = 0
     """Recorded time of it, seconds."""
     effort: Mapping[data.EffortState, float] = field(default_factory=dict)
-    """What the last 24 hours of the deployment were used for, seconds."""
+    """Effort of the last 24 hours of the deployment, seconds by state."""
     heard: tuple[Heard, ...] = ()
     """The last recordings that were measured, oldest first."""
     floor_limit: float | None = None
     """Below this noise floor, dB re full scale, the microphone is deaf; None: no verdict yet."""
     floor_days: int = 0
-    """Days of the last ten about which a noise floor is known, at any hour."""
+    """Number of the last ten days with a known noise floor, at any hour."""
     free_bytes: float | None = None
     disk_hours: float | None = None
-    """Hours until the disk is full, as it fills now; infinite if it does not fill."""
+    """Hours until the disk is full at the current rate; infinite if it is not filling."""
     oldest_message_s: float | None = None
     """Age of the oldest message that waits, seconds; 0: none waits."""
     oldest_recording_s: float | None = None
     """Age of the oldest recording that is not analysed, seconds; 0: none waits."""
     longest_wait_hours: float = 0.0
-    """Hours that a recording may wait by the backlog policy; 0: it says nothing of it."""
+    """Hours that a recording may wait by the backlog policy; 0: no limit."""
     clock_is_set: bool | None = None
     clock_steps: tuple[float, ...] = ()
     """Steps of a clock that had been set before, within the last hour, seconds."""
     set_aside: tuple[str, ...] = ()
-    """What became of databases that were damaged, until a person has moved them away."""
+    """Damaged databases that a person has not moved away yet."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """How often each service was restarted within the last hour."""
     down: Mapping[str, str] = field(default_factory=dict)

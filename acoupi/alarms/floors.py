@@ -10,7 +10,7 @@ __all__ = ["DAYS", "HourFloor", "floor_limit", "hour_floor", "hour_of", "known_d
 DAYS = 10
 """How far back the sensor looks, days."""
 LEAST_DAYS = 3
-"""No verdict about an hour of the day that is known of fewer days than these."""
+"""Fewest days with data on an hour of the day for a verdict about it."""
 QUIETEST_SHARE = 0.05
 QUIETER_DB = 3.0
 """A deaf microphone is also this much below the quietest moments of those days."""
@@ -21,7 +21,7 @@ class HourFloor:
     """The noise floor of the recordings that began in one hour, dB re full scale."""
 
     hour: datetime
-    """When the hour began, UTC."""
+    """Start of the hour, UTC."""
     median: float
     quietest: float
     """The 5 % quantile."""
@@ -33,7 +33,7 @@ def hour_of(time: datetime) -> datetime:
 
 
 def hour_floor(hour: datetime, floors: Sequence[float]) -> HourFloor:
-    """Return what the recordings of an hour say; there must be one."""
+    """Return the noise floor of an hour's recordings; there must be at least one."""
     ordered = sorted(floors)
     return HourFloor(hour, median(ordered), ordered[int(QUIETEST_SHARE * len(ordered))])
 
@@ -41,8 +41,8 @@ def hour_floor(hour: datetime, floors: Sequence[float]) -> HourFloor:
 def floor_limit(floors: Iterable[HourFloor], time: datetime, drop_db: float) -> float | None:
     """Return the noise floor below which a microphone is deaf; None if too little is known.
 
-    That is `drop_db` below the median of the same hour of the last ten days, and below anything
-    that was usual in that hour: after ten windy nights, a calm one is no fault.
+    It is `drop_db` below the median of the same hour of the last ten days, and below any usual
+    level in that hour: after ten windy nights, a calm one is not a fault.
     """
     since = hour_of(time) - timedelta(days=DAYS)
     same = [
@@ -55,6 +55,6 @@ def floor_limit(floors: Iterable[HourFloor], time: datetime, drop_db: float) -> 
 
 
 def known_days(floors: Iterable[HourFloor], time: datetime) -> int:
-    """Return of how many of the last ten days something is known."""
+    """Return the number of the last ten days with data."""
     since = hour_of(time) - timedelta(days=DAYS)
     return len({one.hour.date() for one in floors if since <= one.hour})

@@ -1,4 +1,4 @@
-"""What counts as wrong: the section ``alarms`` of ``config/sensor.json``."""
+"""The limits of the alarms: the section ``alarms`` of ``config/sensor.json``."""
 
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ Key = Literal[
 def _web_address(value: SecretStr) -> SecretStr:
     scheme, found, rest = value.get_secret_value().partition("://")
     if scheme not in ("http", "https") or not found or not rest.strip("/"):
-        raise ValueError("must begin with https:// or http:// and name a server")
+        raise ValueError("must start with https:// or http:// and name a server")
     return value
 
 
@@ -73,7 +73,7 @@ class Alarms(BaseModel):
         "of the day, dB.",
     )
     disk_hours: float = Field(
-        default=24, ge=0, le=10_000, description="Hours until the disk is full, as it fills now."
+        default=24, ge=0, le=10_000, description="Hours until the disk is full at the current rate."
     )
     message_hours: float = Field(
         default=6, gt=0, le=10_000, description="Age of the oldest message not yet sent, hours."
@@ -82,7 +82,7 @@ class Alarms(BaseModel):
         default=2, gt=0, le=10_000, description="Age of the oldest recording not analysed, hours."
     )
     clock_minutes: float = Field(
-        default=10, ge=0, le=10_080, description="Minutes without a clock that was set."
+        default=10, ge=0, le=10_080, description="Minutes without a synchronised clock."
     )
     restarts_per_hour: int = Field(
         default=3, ge=1, le=1000, description="Restarts of one service within an hour."
@@ -92,6 +92,6 @@ class Alarms(BaseModel):
     )
     dead_mans_url: Annotated[SecretStr, AfterValidator(_web_address)] | None = Field(
         default=None,
-        description="Address that is called only when new sound was recorded since the last call, "
-        "so that the server there raises the alarm when the calls stop.",
+        description="Address that is called only when there were new recordings since the last "
+        "call, so that the server there raises the alarm when the calls stop.",
     )

@@ -16,34 +16,34 @@ from acoupi.captures import CLIPPING, OFFSET, MicrophoneHealth
 __all__ = ["DEAF_KEYS", "RULES", "Rule", "Verdict"]
 
 HEARD_RECENTLY = 3600.0
-"""Seconds; what was recorded before says nothing of the microphone now."""
+"""Age in seconds from which a recording no longer shows the state of the microphone."""
 LEAST_PLANNED = 3600.0
-"""Seconds of planned time below which a share of it says nothing."""
+"""Planned time below which its recorded share is not judged, seconds."""
 EFFORT_BACK = 5.0
 """Percent above the limit at which an alarm about effort is cleared."""
 FLOOR_BACK_DB = 3.0
 TEMPERATURE_BACK = 5.0
-"""Degrees Celsius below the limit."""
+"""Degrees Celsius below the limit at which the alarm is cleared."""
 STEADY = 60.0
-"""Seconds that something must last if it could be over in a moment."""
+"""Time that a fault must last if it may pass by itself, seconds."""
 SOUND_HOURS = 1.0
 """Hours of sound that the disk must have room for."""
 
 DEAF_KEYS = ("microphone_silent", "microphone_stuck", "microphone_deaf")
-"""The alarms that say that the microphone heard nothing."""
+"""The alarms that mean that the microphone is deaf."""
 
 
 class Verdict(NamedTuple):
-    """What a rule says."""
+    """The result of a rule."""
 
     is_wrong: bool | None
     """None: no opinion."""
     detail: str = ""
-    """In words, with figures."""
+    """The reason in words, with figures."""
     since: datetime | None = None
-    """When it began, or ended; None: now."""
+    """When the fault started, or ended; None: now."""
     lasting_s: float = 0.0
-    """An alarm is raised only when it has been wrong for so long, seconds."""
+    """Time for which a fault must last before the alarm is raised, seconds."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _cannot_record(facts: Facts, _: Alarms) -> Verdict:
 def _nothing_recorded(facts: Facts, limits: Alarms) -> Verdict:
     missing = facts.missing_s
     is_wrong = _past(missing, limits.nothing_recorded_minutes * 60, 0)
-    return Verdict(is_wrong, f"planned since {(missing or 0) / 60:.0f} minutes, and not recorded")
+    return Verdict(is_wrong, f"planned for {(missing or 0) / 60:.0f} minutes, but not recorded")
 
 
 def _effort(facts: Facts, limits: Alarms) -> Verdict:
@@ -80,7 +80,9 @@ def _effort(facts: Facts, limits: Alarms) -> Verdict:
     percent = 100 * facts.recorded_s / facts.planned_s
     back = min(100.0, limits.effort_percent + EFFORT_BACK)
     is_wrong = True if percent < limits.effort_percent else (False if percent >= back else None)
-    return Verdict(is_wrong, f"{percent:.1f} % of the planned time of the last 24 hours")
+    return Verdict(
+        is_wrong, f"{percent:.1f} % of the planned time of the last 24 hours was recorded"
+    )
 
 
 def _microphone(what: str, has_fault: Callable[[MicrophoneHealth], bool]) -> Callable[..., Verdict]:
@@ -106,16 +108,16 @@ def _in_a_row(
 
 def _deaf(facts: Facts, limits: Alarms) -> Verdict:
     limit = facts.floor_limit
-    if limit is None:  # a microphone about which nothing is known any more is no longer suspect
+    if limit is None:  # without data, a microphone is no longer suspect
         return Verdict(None if facts.floor_days else False)
 
     def is_deaf(one: Heard) -> bool | None:
         is_between = limit <= one.floor < limit + FLOOR_BACK_DB
-        # What delivers no sound at all has an alarm of its own.
+        # A microphone without any sound has its own alarm.
         return None if is_between or one.health.is_silent else one.floor < limit
 
     floor = facts.heard[-1].floor if facts.heard else limit
-    what = f"noise floor {floor:.0f} dBFS, for this hour unusual below {limit:.0f} dBFS,"
+    what = f"noise floor {floor:.0f} dBFS, unusual for this hour below {limit:.0f} dBFS,"
     return _in_a_row(facts, limits, is_deaf, what)
 
 
@@ -130,7 +132,7 @@ def _disk(facts: Facts, limits: Alarms) -> Verdict:
     )
     text = f"{facts.free_bytes / 1e9:.2f} GB free"
     if hours != float("inf"):
-        text += f", full in {hours:.0f} hours as it fills now"
+        text += f", full in {hours:.0f} hours at the current rate"
     if sound < SOUND_HOURS:
         text += f", room for {60 * sound:.0f} minutes of sound"
     return Verdict(_past(-share, -1, -1.25), text)
@@ -141,13 +143,13 @@ def _messages(facts: Facts, limits: Alarms) -> Verdict:
 
 
 def _recordings(facts: Facts, limits: Alarms) -> Verdict:
-    # A policy by which recordings wait for longer means it.
+    # A policy may let recordings wait for longer on purpose.
     longest = max(limits.recording_hours, facts.longest_wait_hours)
     return _age(facts.oldest_recording_s, longest, "recording")
 
 
 def _age(seconds: float | None, most_hours: float, what: str) -> Verdict:
-    words = f"the oldest {what} has waited for {(seconds or 0) / 3600:.1f} hours"
+    words = f"the oldest {what} has been waiting for {(seconds or 0) / 3600:.1f} hours"
     return Verdict(_past(seconds, 3600 * most_hours, 0.8 * 3600 * most_hours), words)
 
 
@@ -189,7 +191,7 @@ def _voltage(facts: Facts, _: Alarms) -> Verdict:
 
 
 RULES = (
-    Rule("cannot_record", "Something keeps the recorder from recording.", _cannot_record),
+    Rule("cannot_record", "Something prevents recording.", _cannot_record),
     Rule("nothing_recorded", "Nothing is recorded although it is planned.", _nothing_recorded),
     Rule("effort_low", "Too little of the plan is recorded.", _effort),
     Rule(
@@ -204,7 +206,7 @@ RULES = (
     ),
     Rule(
         "microphone_clipped",
-        "The microphone is driven beyond its range.",
+        "The microphone is overloaded (clipping).",
         _microphone("clipping", lambda one: one.clipped_share >= CLIPPING),
     ),
     Rule(
@@ -214,14 +216,14 @@ RULES = (
     ),
     Rule("microphone_deaf", "The microphone hears less than it used to.", _deaf),
     Rule("disk_low", "The disk is nearly full.", _disk),
-    Rule("messages_old", "Messages do not get away.", _messages),
-    Rule("recordings_old", "Recordings are not analysed.", _recordings),
+    Rule("messages_old", "Messages are not being sent.", _messages),
+    Rule("recordings_old", "Recordings are not being analysed.", _recordings),
     Rule("clock_unknown", "The time is not certain.", _clock),
     Rule("clock_stepped", "The clock was right, and was set to another time.", _stepped),
     Rule("store_damaged", "A database was damaged, and was set aside.", _damaged),
-    Rule("service_down", "A part of the sensor does not run.", _down),
-    Rule("service_restarts", "A service ends again and again.", _restarts),
+    Rule("service_down", "A service of the sensor is not running.", _down),
+    Rule("service_restarts", "A service keeps restarting.", _restarts),
     Rule("temperature_high", "The board is too hot.", _temperature),
-    Rule("voltage_low", "The board has too little power.", _voltage),
+    Rule("voltage_low", "The supply voltage of the board is too low.", _voltage),
 )
 """Every rule, by importance."""

@@ -1,8 +1,7 @@
-"""A sensor in one file: its settings and what it stored, without the sound.
+"""A sensor in one file: its settings and databases, without sound files.
 
-The file is a gzipped tar. ``backup.json`` comes first and names every other member with its
-size and SHA-256, so that a file that was cut short or changed is known before anything of it
-is used.
+The file is a gzipped tar. ``backup.json`` comes first and lists every other member with its size
+and SHA-256, so that a truncated or changed file is detected before anything in it is used.
 """
 
 import datetime
@@ -32,25 +31,25 @@ CONTENTS = "backup.json"
 STORES = {"paths.db_metadata": "stores/metadata.db", "messaging.messages_db": "stores/messages.db"}
 """Members with the databases, by the setting that names the file in a home."""
 ALARMS = "stores/alarms.db"
-"""Member with the database that no setting names; there is none unless alarms are on."""
+"""Member with the alarm database, which no setting names; only if alarms are on."""
 SECRETS = "secrets.encrypted"
 """Member with the files that may hold secrets: texts by name, encrypted."""
 
 
 def private_files(settings: Settings) -> tuple[Path, ...]:
-    """Return the files of a home that may hold secrets and are answers of its owner."""
+    """Return the files of a home with answers of its owner that may hold secrets."""
     return settings.secrets_file, settings.home / OVERRIDE_FILE
 
 
 class Member(BaseModel):
-    """What must be true of one file of a backup."""
+    """Size and digest of one file of a backup."""
 
     bytes: int
     sha256: str
 
 
 class Contents(BaseModel):
-    """What a backup says of itself."""
+    """The table of contents of a backup."""
 
     format: int
     acoupi: str
@@ -60,14 +59,14 @@ class Contents(BaseModel):
     program: str
     target: str
     home: str
-    """Where the sensor was, so that its settings can be changed to another place."""
+    """The sensor's home, so that paths in its settings can be changed."""
     schemas: Mapping[str, int]
     """Versions of the databases, by member."""
     members: Mapping[str, Member]
 
 
 class Made(NamedTuple):
-    """A backup that was made, or read and found whole."""
+    """A backup that was made, or read and found complete."""
 
     path: str
     bytes: int

@@ -14,13 +14,13 @@ from acoupi.errors import ConfigurationError
 __all__ = ["decrypt", "encrypt"]
 
 COST, BLOCK, LANES = 2**15, 8, 1
-"""Of scrypt: about 0.1 s and 32 MiB a try."""
+"""Cost of scrypt: about 0.1 s and 32 MiB an attempt."""
 MOST_COST = 2**18
 SALT = 16
 
 
 def encrypt(content: bytes, password: str) -> bytes:
-    """Return content that only the password opens.
+    """Return encrypted content that only the password opens.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def encrypt(content: bytes, password: str) -> bytes:
 
 
 def decrypt(sealed: bytes, password: str) -> bytes:
-    """Return what `encrypt` was given.
+    """Return the decrypted content.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def decrypt(sealed: bytes, password: str) -> bytes:
         raise ConfigurationError(
             "the password does not open the secrets of this backup.",
             "try again; without the secrets: acoupi restore FILE --without-secrets",
-            why="the password is another one, or the backup was changed.",
+            why="the password is wrong, or the backup was changed.",
         ) from error
     return content
 

@@ -49,14 +49,14 @@ def make_backup(settings: Settings, target: Path, password: str | None = None) -
     Parameters
     ----------
     target
-        The file; or a folder that exists, in which it is named after the device and the time.
+        The file; or an existing folder, where it is named after the device and the time.
     password
-        Encrypts the secrets, which are left out without one.
+        Encrypts the secrets, which are left out without it.
 
     Raises
     ------
     AcoupiError
-        If something of the home cannot be read, or the disk refuses; no file is left then.
+        If the home cannot be read, or after a disk error; then no file is left.
     """
     sensor = Sensor.read(settings)
     path = _named(target, settings)
@@ -74,9 +74,9 @@ def _named(target: Path, settings: Settings) -> Path:
         return target / name
     if target.exists():
         raise ConfigurationError(
-            f'"{target}" is there already.',
+            f'"{target}" already exists.',
             f"acoupi backup {target.parent}",
-            why="a backup writes over nothing.",
+            why="a backup does not overwrite files.",
         )
     return target
 
@@ -119,7 +119,7 @@ def _settings_files(sensor: Sensor) -> Iterator[tuple[str, Path]]:
     """Yield the files with answers: none that may hold a secret."""
     settings = sensor.settings
     config = settings.program_config_file.parent
-    # Setup makes its files anew; what a URL gave is fetched again; the page gets a token again.
+    # Setup makes its files again; a URL is fetched again; the page gets a new token.
     generated = {
         settings.home / name for name in (sensor.manifest.files if sensor.manifest else ())
     }
@@ -156,12 +156,12 @@ def _member(path: Path) -> Member:
 
 
 def _pack(folder: Path, path: Path, contents: Contents) -> int:
-    """Write the archive beside its place, then put it there; return its size."""
+    """Write the archive under a temporary name, then rename it; return its size."""
     part = folder / "archive"
     with tarfile.open(part, "x:gz", compresslevel=6) as archive:
         for name in (CONTENTS, *contents.members):
             archive.add(folder / name, name, filter=_anonymous)
-    with contextlib.suppress(OSError):  # a stick may know no modes
+    with contextlib.suppress(OSError):  # a USB stick may not support modes
         part.chmod(PRIVATE)
     with part.open("rb") as file:
         os.fsync(file.fileno())

@@ -64,7 +64,7 @@ def restore(
     ask: Callable[[], str] | None = None,
     target: str | None = None,
 ) -> Made:
-    """Make an empty home into the sensor that a backup holds.
+    """Restore the sensor of a backup into an empty home.
 
     Everything is read and compared with its digest before anything is written.
 
@@ -73,13 +73,13 @@ def restore(
     ask
         Returns the password of the secrets, if the backup has any; None: they are not restored.
     target
-        Where it will run; None: as before.
+        Its target; None: as before.
 
     Raises
     ------
     AcoupiError
-        If the backup is cut short, changed, or of a newer acoupi; if the home is not empty; if
-        the program is not installed here. The home is as it was then.
+        If the backup is truncated, changed, or from a newer acoupi; if the home is not empty; if
+        the program is not installed here. Then the home is unchanged.
     """
     check_home(settings)
     _require_empty(settings)
@@ -112,7 +112,7 @@ def read_backup(path: Path) -> Made:
     Raises
     ------
     ConfigurationError, DeviceError
-        If it is no backup, is cut short or was changed; if it cannot be read.
+        If it is not a backup, is truncated or was changed; if it cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         return _extracted(path, Path(folder), keep=False)
@@ -125,20 +125,20 @@ def _require_empty(settings: Settings) -> None:
         what = "there is a sensor in" if is_configured(settings) else "there are files in"
         raise ConfigurationError(
             f"{what} {home} already.",
-            f"mv {shlex.quote(str(home))} {shlex.quote(f'{home}.before')}   (then again)",
-            why="a backup is put into an empty folder only.",
+            f"mv {shlex.quote(str(home))} {shlex.quote(f'{home}.before')}   (then try again)",
+            why="a backup is only restored into an empty folder.",
         )
 
 
 def _require_usable(contents: Contents) -> None:
-    """Refuse what this version could not run."""
+    """Refuse a backup that this version could not run."""
     load_program_class(contents.program, choose="install that program, then again")
     schemas = {member: DATABASES[setting] for setting, member in STORES.items()}
     for member, schema in {**schemas, ALARMS: alarms.SCHEMA}.items():
         version = contents.schemas.get(member, 0)
         if version > schema.version:
             raise ConfigurationError(
-                "the backup is of a newer acoupi.",
+                "the backup is from a newer acoupi.",
                 f"install acoupi {contents.acoupi}, then again",
                 why=f"its {schema.store} has version {version}; "
                 f"acoupi here writes version {schema.version}.",
@@ -152,7 +152,7 @@ def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
     """Read an archive from its beginning to its end; keep its members in a folder."""
     path = path.expanduser()
     try:
-        # Read to its last byte, gzip knows whether any of it is missing or another.
+        # Read to its last byte, gzip knows whether any of it is missing or changed.
         with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             members = iter(archive)
             contents = _contents(archive, next(members, None))
@@ -168,9 +168,9 @@ def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
         return Made(str(path), path.stat().st_size, contents)
     except BROKEN as error:
         raise ConfigurationError(
-            f'"{path}" is no whole backup.',
-            "take another copy of it",
-            why=f"it was cut short or changed ({error or type(error).__name__}).",
+            f'"{path}" is not a complete backup.',
+            "use another copy of it",
+            why=f"it was truncated or changed ({error or type(error).__name__}).",
         ) from error
     except OSError as error:
         if error.filename not in (None, str(path)):
@@ -186,7 +186,7 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> Conte
         raise ValueError(f"{CONTENTS} says nothing of it")
     if content["format"] != FORMAT:
         raise ConfigurationError(
-            "the backup is of another version of acoupi.",
+            "the backup is from another version of acoupi.",
             f"install acoupi {content.get('acoupi', 'of that version')}, then again",
             why=f"its format is {content.get('format')}, and this acoupi reads {FORMAT}.",
         )
@@ -196,7 +196,7 @@ def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo | None) -> Conte
 def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = archive.extractfile(member) if member.isreg() else None
     if stream is None:
-        raise ValueError(f"{member.name} is no file")
+        raise ValueError(f"{member.name} is not a file")
     return stream
 
 
@@ -206,7 +206,7 @@ def _extract(
     """Copy one member that the contents name, and compare it with them."""
     expected = contents.members.get(member.name)
     if expected is None or ".." in Path(member.name).parts or member.name.startswith("/"):
-        raise ValueError(f"{member.name} does not belong to it")
+        raise ValueError(f"{member.name} is not in its table of contents")
     digest, size = hashlib.sha256(), 0
     with _target(folder, member.name) as into:
         stream = _stream(archive, member)
@@ -216,7 +216,7 @@ def _extract(
             if into is not None:
                 _write(into, chunk)
     if (size, digest.hexdigest()) != (expected.bytes, expected.sha256):
-        raise ValueError(f"{member.name} is not what it was")
+        raise ValueError(f"{member.name} was changed")
 
 
 def _write(into: IO[bytes], chunk: bytes) -> None:
@@ -225,7 +225,7 @@ def _write(into: IO[bytes], chunk: bytes) -> None:
         into.flush()
     except OSError as error:
         with contextlib.suppress(OSError):
-            into.close()  # else it is tried again, and that error has no name
+            into.close()  # else closing is tried again, with an unclear error
         raise OSError(error.errno, error.strerror, str(into.name)) from error
 
 
@@ -254,7 +254,7 @@ def _secrets(folder: Path, contents: Contents, ask: Callable[[], str] | None) ->
 
 @contextlib.contextmanager
 def _undone_if_it_fails(home: Path, keep: Path) -> Iterator[list[Path]]:
-    """Empty the home again if the block fails, which was empty, and remove what it lists."""
+    """If the block fails, empty the home, which was empty before, and remove listed files."""
     placed: list[Path] = []
     try:
         yield placed
@@ -273,7 +273,7 @@ def _undone_if_it_fails(home: Path, keep: Path) -> Iterator[list[Path]]:
 def _place_settings(
     settings: Settings, folder: Path, contents: Contents, secrets: Mapping[str, str]
 ) -> None:
-    """Write the settings; where they name the old home, they name this one."""
+    """Write the settings, with paths of the old home changed to this one."""
     config = settings.program_config_file.parent
     config.mkdir()
     for file in sorted((folder / "config").iterdir()):
@@ -305,9 +305,9 @@ def _place_stores(settings: Settings, folder: Path, contents: Contents, placed: 
             continue
         if os.path.lexists(store):
             raise ConfigurationError(
-                f'"{store}" is there already.',
+                f'"{store}" already exists.',
                 f"mv {shlex.quote(str(store))} {shlex.quote(f'{store}.before')}   (then again)",
-                why="a backup writes over nothing.",
+                why="a restore does not overwrite files.",
             )
         store.parent.mkdir(parents=True, exist_ok=True)
         placed.append(store)
@@ -319,7 +319,7 @@ def _line_moved(line: str, old: str, new: Path) -> str:
     try:
         return json.dumps(_moved(json.loads(line), old, new), ensure_ascii=False)
     except ValueError:
-        return line  # damaged: it is left out where it is read
+        return line  # damaged: it is skipped when read
 
 
 def _moved(value: Any, old: str, new: Path) -> Any:
@@ -333,7 +333,7 @@ def _moved(value: Any, old: str, new: Path) -> Any:
 
 
 def needs_secrets(settings: Settings) -> bool:
-    """Return whether settings refer to secrets that are not there."""
+    """Return whether settings refer to missing secrets."""
     known = read_env(settings.secrets_file)
     files = (settings.program_config_file, settings.sensor_config_file, settings.celery_config_file)
     found = [referenced_secrets(json.loads(one.read_text())) for one in files if one.exists()]

@@ -43,7 +43,7 @@ def get_device_id() -> str:
     Raises
     ------
     ConfigurationError
-        If that file is damaged. The others are no substitute: boards that were written
+        If that file is damaged. The other ids cannot replace it: boards that were written
         from one image share the id of the operating system.
     """
     return _read_device_id(home_dir() / "config" / "device.json") or (
@@ -146,7 +146,7 @@ def make_device_id(known: Mapping[str, str], given: str | None) -> dict[str, str
     Parameters
     ----------
     known
-        Its present content.
+        Its current contents.
     given
         The id that the user chose; None: its own.
 
@@ -168,7 +168,7 @@ def _read_device_id(path: Path) -> str | None:
 
 
 def _hardware_id() -> str | None:
-    """Return an id that no other board has; None if nothing here tells it from others."""
+    """Return an id that no other board has, or None."""
     if is_rpi():
         return get_rpi_serial_number()
     for path in MACHINE_ID_FILES:
@@ -180,6 +180,6 @@ def _hardware_id() -> str | None:
             # machine-id(5): the id itself must never be shown.
             return derived_id("device", machine_id).hex[:16]
     node = uuid.getnode()
-    # Of no card: a number that Python made up for this process, or one that Docker gives to
+    # Not a real card: a number that Python made up for this process, or one that Docker gives to
     # the first container of every board.
     return None if node >> 40 & 0b11 else str(node)

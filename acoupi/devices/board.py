@@ -1,4 +1,4 @@
-"""How the board is: its temperature and its supply voltage."""
+"""The temperature and supply voltage of the board."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +18,9 @@ def board_temperature(sys: Path = SYS) -> float | None:
 
 
 def has_low_voltage(sys: Path = SYS) -> bool | None:
-    """Return whether a Raspberry Pi has too low a supply voltage now; None if it does not say.
+    """Return whether a Raspberry Pi has too low a supply voltage now; None if unknown.
 
-    The kernel's driver ``rpi_volt`` tells it since Linux 4.20.
+    The kernel's driver ``rpi_volt`` reports it since Linux 4.20.
     """
     for place in sys.glob("hwmon/hwmon*/name"):
         with suppress(OSError, ValueError):

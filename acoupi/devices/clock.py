@@ -16,7 +16,7 @@ _SECONDS = 10
 
 
 def is_clock_synchronised() -> bool | None:
-    """Return whether the kernel reports its clock as synchronised; None if it does not say.
+    """Return whether the kernel reports its clock as synchronised; None if unknown.
 
     The kernel knows it from chrony, ntpd or systemd-timesyncd. A board that starts
     without a network can have a wrong clock for hours.

@@ -1,4 +1,4 @@
-"""Microphones: listing them, and finding the one that a name means.
+"""Microphones: listing them, and finding one by its name.
 
 Card numbers change at every boot and replug; the identity of a USB device
 (vendor, product, serial) does not. Where that is not enough, because two are
@@ -48,11 +48,11 @@ class Card:
     """Its short name in ALSA."""
     can_record: bool
     identity: str | None
-    """``vendor:product:serial``, and ``@port`` where that is needed to tell it from others:
-    if it has no serial number, or another card has the same. None if it is not USB."""
+    """``vendor:product:serial``, with ``@port`` if needed to distinguish it: if it has no serial
+    number, or another card has the same. None if it is not USB."""
     names: tuple[str, ...] = ()
-    """Everything that means it, the most exact first: its identity with and without the port,
-    and the same without the serial number."""
+    """All its names, the most exact first: its identity with and without the port, and the same
+    without the serial number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,14 @@ class Microphone:
     card: int | None
     """Current number of its card; None if it is a sound server or a plugin."""
     resampled_by: str | None = None
-    """What may resample its sound; None if nothing stands before the hardware."""
+    """What may resample its sound; None if it is the hardware itself."""
 
 
 class MicrophoneChoice:
     """The microphone of a recorder: once found, always the same one.
 
-    A microphone that was already there when that one was lost does not take
-    its place, even if the name fits; one that is plugged in later does.
+    A microphone that was already connected when that one was lost does not replace it, even if
+    its name matches; one that is plugged in later does.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class MicrophoneChoice:
         self._others: set[str] | None = None
 
     def choose(self, devices: list[InputDevice], name: str) -> InputDevice:
-        """Return it.
+        """Return the device.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class MicrophoneChoice:
         Raises
         ------
         DeviceUnavailableError
-            As `choose_microphone`; also if only another one is there.
+            As `choose_microphone`; also if only another one is connected.
         """
         for found in self._found:
             with suppress(DeviceUnavailableError):
@@ -117,12 +117,12 @@ class MicrophoneChoice:
         other = _label(device, cards)
         if other in self._others:
             raise DeviceUnavailableError(
-                f'the microphone "{self._found[0]}" is not there any more.',
-                "plug it in again where it was; or record from the other:"
+                f'the microphone "{self._found[0]}" is no longer connected.',
+                "plug it in again at the same port; or record from the other one:"
                 f' acoupi config set microphone.device_name "{other}"',
-                why=f'"{other}" was there when it was lost, so it is another microphone.',
+                why=f'"{other}" was connected when it was lost, so it is another microphone.',
             )
-        logger.warning('"%s" takes the place of the microphone "%s"', other, self._found[0])
+        logger.warning('"%s" replaces the microphone "%s"', other, self._found[0])
         return self._accept(device)
 
     def _accept(self, device: InputDevice) -> InputDevice:
@@ -171,9 +171,9 @@ def find_microphone(
 def doubt_about_channels(
     name: str, wanted: int, sysfs: Path | None = None, proc: Path | None = None
 ) -> str | None:
-    """Return, in words, that a microphone has fewer channels than are to be recorded.
+    """Return a warning if a microphone has fewer channels than should be recorded.
 
-    The kernel is asked, and nothing opened: it is known while the microphone records, too.
+    The kernel knows this without opening the microphone, even while it is recording.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def doubt_about_channels(
     Returns
     -------
     str or None
-        None also if it is not there, is not USB, or the name is not clear.
+        None also if it is not connected, is not USB, or the name is ambiguous.
     """
     plain, named = name.partition(": ")[0], card_names(proc)
     able = [card for card in list_cards(sysfs or SYSFS) if card.can_record]
@@ -243,7 +243,7 @@ def choose_microphone(devices: list[InputDevice], name: str, sysfs: Path = SYSFS
 def _of_identity(
     devices: list[InputDevice], name: str, cards: dict[int, Card]
 ) -> list[InputDevice]:
-    """Return the devices that an identity means, in the most exact sense that fits any."""
+    """Return the devices that match an identity in the most exact sense."""
     known = [(device, _card_of(device, cards)) for device in devices]
     named = [(device, card.names.index(name)) for device, card in known if name in card.names]
     best = min((rank for _, rank in named), default=0)
@@ -277,7 +277,7 @@ def _identity_of(device: InputDevice, cards: dict[int, Card]) -> str | None:
 
 
 def _label(device: InputDevice, cards: dict[int, Card]) -> str:
-    """Return what stays the same of a device while it is plugged in."""
+    """Return the properties of a device that stay the same while it is plugged in."""
     return _identity_of(device, cards) or device.full_name
 
 
@@ -292,13 +292,13 @@ def _describe_card(folder: Path, number: int, sysfs: Path) -> Card:
 
 @dataclass(frozen=True, slots=True)
 class _Usb:
-    """What the kernel knows of a USB device."""
+    """The kernel's data on a USB device."""
 
     kind: str
     """``vendor:product``."""
     serial: str
     port: str
-    """Bus and ports on the way to it, for example ``1-1.2``."""
+    """Bus and path of ports to it, for example ``1-1.2``."""
 
     @property
     def key(self) -> str:

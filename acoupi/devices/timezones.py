@@ -1,9 +1,9 @@
-"""Which time zone a sensor should have: that of the machine, or of its coordinates.
+"""The time zone that a sensor should have: the machine's, or that of its coordinates.
 
-Only setup and the checks ask. The zone of coordinates is known where the package
-``tzfpy`` is installed (in images, and with ``pip install "acoupi[place]"``, 5 MB);
-without it only what is hours away from the sun is noticed. It is asked in a process of
-its own: its map takes 36 MB, and a container that sets itself up runs for months.
+Only setup and the checks use this. The zone of coordinates is known if the package ``tzfpy`` is
+installed (in images, and with ``pip install "acoupi[place]"``, 5 MB); without it, only a zone that
+is hours off the sun is noticed. It runs in a separate process: its map takes 36 MB, and a container
+that sets itself up runs for months.
 """
 
 import datetime
@@ -27,11 +27,10 @@ _MOST_HOURS_FROM_THE_SUN = 4.0
 
 
 def suggest_timezone(place: Place | None = None) -> str:
-    """Return the time zone to take if nobody named one.
+    """Return the default time zone.
 
-    It is that of the machine. A machine on UTC says nothing of where it stands
-    (a container has no other): there it is the zone of the coordinates, if
-    both they and the package that knows it are there, else UTC.
+    It is that of the machine. A machine on UTC may be anywhere (containers are always on UTC): then
+    it is the zone of the coordinates, if they and the package are available, else UTC.
     """
     system = get_system_timezone() or "UTC"
     if place is None or not _is_utc(system):
@@ -53,16 +52,16 @@ def timezone_at(place: Place) -> str | None:
 
 
 def doubt_about_timezone(timezone: str, place: Place | None = None) -> str | None:
-    """Return in a sentence what speaks against a time zone; None if nothing does.
+    """Return a sentence about why a time zone seems wrong, or None.
 
-    Zones with the same clocks all year are not told apart.
+    Zones with the same clocks all year are not distinguished.
 
     Parameters
     ----------
     timezone
         IANA name of the zone of a program.
     place
-        Where the sensor stands, if that is known; else it is compared with the machine's zone.
+        Where the sensor is; if unknown, the machine's zone is compared.
 
     Examples
     --------

@@ -75,7 +75,7 @@ class UpdateLock:
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
-            return None  # another program holds off updates already
+            return None  # another program already prevents updates
         except OSError as error:
             if error.errno != self._said:  # log it once, not for each recording
                 logger.warning("No update lock at %s: %s", self._path, error.strerror)

@@ -1,4 +1,4 @@
-"""The door: how a service that may not write the stores has its calls made by the one that may.
+"""The door: calls from a service that may not write the stores to the one that may.
 
-Told in `acoupi/services/README.md`.
+See `acoupi/services/README.md`.
 """

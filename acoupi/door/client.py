@@ -44,9 +44,9 @@ class Door:
     Parameters
     ----------
     folder
-        Holds its socket.
+        Folder of its socket.
     waiting
-        Keeps the calls that need no answer while nobody answers.
+        Keeps calls that need no answer while nothing answers.
     deadline
         Seconds that a call may take.
     """
@@ -61,7 +61,7 @@ class Door:
         Raises
         ------
         OSError
-            If nobody answers in time.
+            If nothing answers in time.
         """
         with closing(exchanged(self.folder, request, self.deadline)) as answers:
             return next(answers)
@@ -75,7 +75,7 @@ def exchanged(
     Raises
     ------
     OSError
-        If nobody answers in time.
+        If nothing answers in time.
     """
     with closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(deadline)
@@ -93,7 +93,7 @@ def exchanged(
 
 @contextmanager
 def at_socket(folder: Path) -> Iterator[str]:
-    """Provide the address of the socket in a folder: any folder, but an address has 107 bytes."""
+    """Yield an address for the socket in any folder: addresses are limited to 107 bytes."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{handle}/{SOCKET}"
@@ -128,12 +128,12 @@ _process = _Process()
 
 
 def use_door(door: Door | None) -> None:
-    """Let every store of this process, and of its children, make its calls through a door."""
+    """Make every store of this process and its children call through a door."""
     _process.door = door
 
 
 def find_store(kind: str, path: str) -> Any:
-    """Return the store of that kind and file that this process has; None if there is none."""
+    """Return the store of that kind and file that this process has; or None."""
     for store in list(_process.stores):
         if store.door_kind == kind and str(store.db_path) == path:
             return store
@@ -149,7 +149,7 @@ def through_door(
     caller: Callable[[], str | None] = lambda: None,
     check: Callable[[Any, str, Mapping[str, Any]], None] = lambda *_: None,
 ) -> Callable[[type[T]], type[T]]:
-    """Let the public methods of a store go through the door where this process has one.
+    """Make the public methods of a store go through the door if this process has one.
 
     Parameters
     ----------
@@ -158,20 +158,20 @@ def through_door(
     error
         What its methods raise.
     deferred
-        Methods that return nothing, and change nothing when they are repeated: while
-        nobody answers, their calls wait in files.
+        Methods that return nothing and can safely be repeated: while nothing answers, their calls
+        wait in files.
     offline
-        What other methods return then, from their arguments; the rest raises.
+        Results of other methods in that case, from their arguments; the rest raises.
     caller
         Names the parent of this process.
     check
-        Raises for a call that a store may refuse to whoever is behind a door: gets
-        the store, the method and its arguments.
+        Raises for a call that a store may refuse through a door: gets the store, the method and
+        its arguments.
     """
     rules = _Rules(kind, error, frozenset(deferred), offline or {}, caller)
 
     def decorate(store_class: Any) -> Any:
-        """Make the public methods of a class of stores calls at the door, where there is one."""
+        """Turn the public methods of a store class into calls at the door, if there is one."""
         for name, function in inspect.getmembers(store_class, inspect.isfunction):
             if not name.startswith("_") and name != "close":
                 setattr(store_class, name, rules.wrap(name, function))
@@ -218,9 +218,9 @@ class _Rules:
         self, door: Door, path: str, name: str, function: Callable[..., Any], given: dict[str, Any]
     ) -> Any:
         request = self._packed(path, name, given)
-        # What waits is made first: an analysis is not closed before its output is stored.
+        # Waiting calls are made first: an analysis is not closed before its output is stored.
         if name in self.deferred and door.waiting.names():
-            return self._defer(door, name, request, "earlier calls wait already")
+            return self._defer(door, name, request, "earlier calls are waiting already")
         try:
             content = door.exchange(request)
         except OSError as problem:
@@ -254,7 +254,7 @@ class _Rules:
             logger.warning("The store does not answer %s: %s", name, problem)
             return self.offline[name](**given)
         raise self.error(
-            f"cannot ask the store ({name}): the worker that keeps it does not answer.",
+            f"cannot call the store ({name}): the worker that keeps it does not answer.",
             "acoupi workers status",
             why=f"{problem} ({door.folder}).",
         ) from problem
@@ -268,4 +268,4 @@ class _Rules:
                 "acoupi workers status",
                 why=f"{problem}.",
             ) from problem
-        logger.warning("%s waits in a file for the store: %s", name, reason)
+        logger.warning("%s is waiting in a file for the store: %s", name, reason)

@@ -1,4 +1,4 @@
-"""Where the door of a service is, and where its calls wait while nobody answers."""
+"""The folders of a service's door, and of its calls that wait while nothing answers."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SOCKET = "door.sock"
 
 
 def door_folder(run_dir: Path, service: str) -> Path:
-    """Return the folder of the socket of one service, and of nothing else.
+    """Return the folder that holds only the socket of one service.
 
     The worker that keeps the stores writes it; the service itself only needs to read it.
 
@@ -22,7 +22,7 @@ def door_folder(run_dir: Path, service: str) -> Path:
 
 
 def waiting_folder(home: Path, service: str) -> Path:
-    """Return the folder that a service writes its calls to while nobody answers.
+    """Return the folder that a service writes its calls to while nothing answers.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """The side of a door that answers: a thread that makes the calls of one service.
 
-A connection carries one request and its answer. Whatever is wrong with it ends that
-connection only. Each door has a thread and limits of its own, so a service that
-floods its door is in nobody else's way.
+A connection carries one request and its answer. An error only ends that connection. Each door
+has its own thread and limits, so a service that floods its door does not affect others.
 """
 
 import logging
@@ -62,20 +61,20 @@ class _OutsideRoleError(StoreError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a door accepts."""
+    """The limits of a door."""
 
     connections: int = 8
-    """At once; others wait until one has ended."""
+    """Most connections at once; others wait."""
     seconds: float = 10.0
-    """For a request to arrive, and for its answer to be taken."""
+    """Seconds for a request to arrive, and for its answer to be read."""
     bytes_an_hour: int = 64 * 1024 * 1024
-    """Of its calls; a small one counts as `LEAST_BYTES`."""
+    """Bytes of calls an hour; a small one counts as `LEAST_BYTES`."""
     rows: int = 200
-    """Of a stream, in one answer; it has `seconds` to be taken."""
+    """Rows of a stream in one answer; each must be read within `seconds`."""
     stream_seconds: float = 600.0
-    """For a whole stream: the store keeps what it was meanwhile."""
+    """Seconds for a whole stream: the store keeps its old state meanwhile."""
     listed: int = 8
-    """Entries in a list that is an argument."""
+    """Most entries in a list that is an argument."""
     look_every: float = 5.0
     """Seconds between two looks for calls that wait in files."""
 
@@ -87,12 +86,12 @@ class _Connection:
     received: bytearray = field(default_factory=bytearray)
     answer: memoryview | None = None
     rows: Iterator[Any] | None = None
-    """What is still to be answered of a stream."""
+    """The rest of a stream's rows."""
     last: float = math.inf
-    """When the stream ends, whether all was taken or not."""
+    """When the stream ends, even if not all was read."""
 
     def length(self) -> int | None:
-        """Return the length of the whole request; None: not known yet."""
+        """Return the length of the whole request; None: unknown yet."""
         if len(self.received) < LENGTH.size:
             return None
         return LENGTH.size + int(LENGTH.unpack_from(self.received)[0])
@@ -106,15 +105,15 @@ class DoorServer(threading.Thread):
     service
         Its name, for the log.
     folder
-        Gets the socket; it is made if need be.
+        Folder of the socket; it is made if needed.
     waiting
-        The calls that it left in files.
+        The calls that wait in files.
     role
         What it may call.
     find
         Returns the store of a kind and a path, None if there is none.
     limits
-        What is accepted.
+        Its limits.
     listener
         A socket that listens already; None: one in `folder`.
     user
@@ -140,7 +139,7 @@ class DoorServer(threading.Thread):
         self._own_users = {os.geteuid(), *([] if user is None else [user])}
         self._limits, self._listener = limits or Limits(), listener
         self.asked_on = clock.monotonic()
-        """When it was last asked something, or answered."""
+        """When it last received or answered a request."""
         self._open: dict[int, _Connection] = {}
         self._reported: set[str] = set()
         self._rests_until = -math.inf
@@ -148,7 +147,7 @@ class DoorServer(threading.Thread):
         self._ends, self._ended = socket.socketpair()
 
     def close(self) -> None:
-        """End the thread, and wait for it."""
+        """Stop the thread, and wait for it."""
         self._ends.send(b".")
         self.join()
         self._ends.close()
@@ -244,7 +243,7 @@ class DoorServer(threading.Thread):
                 self._end(selector, one)
 
     def _begin(self, one: _Connection) -> None:
-        """Make the call, and answer it, or the first rows of it."""
+        """Make the call, and send its answer, or its first rows."""
         self.asked_on = clock.monotonic()
         found = self._answer(bytes(one.received[LENGTH.size :]))
         one.end = clock.monotonic() + self._limits.seconds
@@ -285,7 +284,7 @@ class DoorServer(threading.Thread):
         one.socket.close()
 
     def _settle(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
-        """End what is too slow, and listen only while another connection may come."""
+        """Close slow connections, and listen only while another connection is allowed."""
         now = clock.monotonic()
         for one in [one for one in self._open.values() if one.end < now]:
             self._report("a connection was ended", TimeoutError("it was too slow"))
@@ -306,7 +305,7 @@ class DoorServer(threading.Thread):
     # --- calls -------------------------------------------------------------------------------
 
     def _answer(self, content: bytes) -> bytes | Iterator[Any]:
-        """Return the answer to a request; where it is a stream, its rows."""
+        """Return the answer to a request, or its rows if it is a stream."""
         request: Request | None = None
         try:
             self._take(len(content))
@@ -331,7 +330,7 @@ class DoorServer(threading.Thread):
         Raises
         ------
         StoreError
-            Of the store; or if the service may not make this call, or not now.
+            The store's own error; or if the service may not make this call, or not now.
         ValueError
             If an argument is wrong.
         """
@@ -368,16 +367,16 @@ class DoorServer(threading.Thread):
         return error
 
     def _take(self, size: int) -> None:
-        """Count what a service sends, up to so much an hour."""
+        """Count a service's bytes, up to the limit an hour."""
         now = clock.monotonic()
         if now - self._hour >= 3600:
             self._hour, self._taken = now, 0
         size = max(size, LEAST_BYTES)
         if self._taken + size > self._limits.bytes_an_hour:
             error = StoreError(
-                f"the door accepts no more of the worker {self.service} now.",
+                f"the door accepts no more from the worker {self.service} now.",
                 "make the model report less: acoupi config set detections.threshold 0.5",
-                why=f"{self._taken} bytes were accepted of it within the hour.",
+                why=f"{self._taken} bytes were accepted from it within the hour.",
             )
             self._report("a call was refused", error)
             raise error
@@ -418,7 +417,7 @@ class DoorServer(threading.Thread):
         self.waiting.set_aside(name)
 
     def _report(self, what: str, error: Exception) -> None:
-        """Log the first of each kind only: whoever floods the door must not flood the log."""
+        """Log only the first of each kind, so that flooding the door does not flood the log."""
         kind = f"{what} {type(error).__name__}"
         if kind not in self._reported:
             self._reported.add(kind)
@@ -430,7 +429,7 @@ class DoorServer(threading.Thread):
 
 
 def _trouble(error: AcoupiError | ValueError) -> Trouble:
-    """Return an error as an answer holds it."""
+    """Return an error in the form of an answer."""
     if isinstance(error, AcoupiError):
         return Trouble(
             kind=type(error).__name__,
@@ -443,7 +442,7 @@ def _trouble(error: AcoupiError | ValueError) -> Trouble:
 
 
 def listen(folder: Path) -> socket.socket:
-    """Return a socket that listens in a folder, in place of one that an earlier process left."""
+    """Return a socket that listens in a folder, replacing one left by an earlier process."""
     folder.mkdir(parents=True, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -453,7 +452,7 @@ def listen(folder: Path) -> socket.socket:
         with at_socket(folder) as address:
             listener.bind(address)
             handle = os.open(address, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:  # through the handle: never of what a link leads to
+            try:  # through the handle, never through a link
                 Path(f"/proc/self/fd/{handle}").chmod(0o660)
             finally:
                 os.close(handle)

@@ -1,7 +1,7 @@
 """Calls that wait in files until the worker that keeps the stores makes them.
 
-One service writes them, a file for each call, and the other reads them by
-descriptor: it follows no link and waits for nothing.
+One service writes them, one file for each call, and the other reads them by descriptor, without
+following links or blocking.
 """
 
 import errno
@@ -19,11 +19,11 @@ from acoupi.writing import part_of, stage, sync_folder
 __all__ = ["MOST_WAITING", "MOST_WAITING_BYTES", "WaitingCalls"]
 
 MOST_WAITING = 10_000
-"""Calls that a service keeps."""
+"""Most calls that a service keeps."""
 MOST_WAITING_BYTES = 64 * 1024 * 1024
 
 _MOST_SEEN = 2 * MOST_WAITING
-"""Files that are looked at: a service can fill its folder, but not the memory of the reader."""
+"""Most files to look at: a service can fill its folder, but not the reader's memory."""
 _NAME = re.compile(r"([0-9]{12})-[0-9a-f]{8}\.call\Z")
 _MODE = 0o660
 """The reader may be another user, of the same group."""
@@ -45,7 +45,7 @@ class WaitingCalls:
     # The service that calls.
 
     def put(self, content: bytes) -> None:
-        """Add a call after those of this process that wait already; it is on the disk then.
+        """Add a call after the waiting ones of this process, and sync it to the disk.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class WaitingCalls:
         self.folder.mkdir(parents=True, exist_ok=True)
         sizes = self._sizes()
         if len(sizes) >= MOST_WAITING or sum(sizes.values()) + len(content) > MOST_WAITING_BYTES:
-            raise OSError(f"{len(sizes)} calls wait in {self.folder} already")
+            raise OSError(f"{len(sizes)} calls are already waiting in {self.folder}")
         last = max((int(found[1]) for name in sizes if (found := _NAME.match(name))), default=0)
         path = self.folder / f"{last + 1:012}-{os.urandom(4).hex()}.call"
         part = part_of(path, "0")
@@ -75,7 +75,7 @@ class WaitingCalls:
         return sizes
 
     def clear_parts(self) -> None:
-        """Remove what was being written when this service was ended; nobody may be writing."""
+        """Remove files that were half-written when this service stopped; call it before writing."""
         for part in self.folder.glob(".*.part"):
             part.unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ class WaitingCalls:
         Raises
         ------
         ValueError
-            If it is no regular file of its own, or too large.
+            If it is not a regular file with a single link, or too large.
         OSError
             If it cannot be read.
         """
@@ -111,7 +111,7 @@ class WaitingCalls:
         try:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                raise ValueError("it is no file of its own")
+                raise ValueError("it is not a file with a single link")
             with os.fdopen(handle, "rb", closefd=False) as file:
                 return file.read(MOST_BYTES + 1)
         finally:

@@ -1,4 +1,4 @@
-"""What travels through a door: one JSON document each way, its length in four bytes before it."""
+"""The protocol of a door: one JSON document each way, after its length in four bytes."""
 
 import base64
 import dataclasses
@@ -37,7 +37,7 @@ LENGTH = struct.Struct(">I")
 MOST_BYTES = 4 * 1024 * 1024
 """Size of a request."""
 MOST_VALUES = 200_000
-"""Values in a request: more than 5,000 detections. Nested deeper than 200, it is not read."""
+"""Most values in a request: more than 5,000 detections. Nesting deeper than 200 is refused."""
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 
 _BYTES, _PATH = "$bytes", "$path"
@@ -57,13 +57,13 @@ class Request(_Strict):
     store: str = Field(max_length=20)
     """Its kind."""
     path: str = Field(max_length=4096)
-    """The file of the store, as the program of both sides names it."""
+    """The path of the store in the program of both sides."""
     method: str = Field(max_length=60)
     arguments: dict[str, Any]
     caller: str | None = Field(default=None, max_length=100)
-    """Names the parent of the process that calls; see `acoupi.door.caller`."""
+    """The parent of the calling process; see `acoupi.door.caller`."""
     key: str | None = Field(default=None, max_length=200)
-    """Shows that the owner of the sensor asks, where only they may."""
+    """Key that proves that the owner of the sensor calls, if only they may."""
 
 
 class Trouble(_Strict):
@@ -72,21 +72,21 @@ class Trouble(_Strict):
     is_value: bool = False
     """A ``ValueError``; otherwise an error of the store."""
     kind: str = ""
-    """Name of the class of an error of acoupi."""
+    """Class name of an acoupi error."""
     status: int | None = None
-    """As HTTP has it, where the error says one."""
+    """HTTP status, if the error has one."""
     message: str
     help: str | None = None
     why: str | None = None
 
 
 class Answer(_Strict):
-    """What a method returned, or why it did not."""
+    """The result of a method, or its error."""
 
     result: Any = None
     error: Trouble | None = None
     more: bool = False
-    """Rows of a stream: another answer follows, with the next ones."""
+    """Rows of a stream; another answer follows with the next ones."""
 
 
 def pack(document: BaseModel, most: int = MOST_BYTES) -> bytes:
@@ -95,7 +95,7 @@ def pack(document: BaseModel, most: int = MOST_BYTES) -> bytes:
     Raises
     ------
     TooLargeError
-        If it has more bytes than `most`, or too many values.
+        If it has more than `most` bytes, or too many values.
     TypeError
         If it holds something that JSON cannot.
     """
@@ -110,7 +110,7 @@ def parse(content: bytes, kind: type[BaseModel], most: int = MOST_BYTES) -> Any:
     Raises
     ------
     ValueError
-        If it is too large or too deep, no JSON, or not of that kind.
+        If it is too large or too deep, not JSON, or not of that kind.
     """
     _check_size(content, most)
     return kind.model_validate(_revived(from_json(content)))
@@ -126,17 +126,17 @@ def arguments_of(function: Callable[..., Any], given: Mapping[str, Any]) -> dict
     """
     unknown = given.keys() - _hints(function).keys() | given.keys() & {"return"}
     if unknown:
-        raise ValueError(f"no argument is called {', '.join(sorted(unknown))}")
+        raise ValueError(f"there is no argument called {', '.join(sorted(unknown))}")
     return {name: _adapter(function, name).validate_python(one) for name, one in given.items()}
 
 
 def result_of(function: Callable[..., Any], given: Any) -> Any:
-    """Return what a method returned from what JSON held."""
+    """Return the result of a method from parsed JSON."""
     return _adapter(function, "return").validate_python(given)
 
 
 def rows_of(function: Callable[..., Any], given: list[Any]) -> list[Any]:
-    """Return some rows of what a method yields, from what JSON held."""
+    """Return rows of a method's stream from parsed JSON."""
     return _rows_adapter(function).validate_python(given)
 
 
@@ -165,7 +165,7 @@ def _check_size(content: bytes, most: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; unlike pydantic's, with the fields that are not sent."""
+    """Return a value for JSON; unlike pydantic's, including fields that are never sent."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, BaseModel):
@@ -204,7 +204,7 @@ def _plain_path(path: Path) -> Any:
 
 
 def _revived(value: Any) -> Any:
-    """Return what JSON held, with bytes and paths as such."""
+    """Return parsed JSON with bytes and paths converted back."""
     if isinstance(value, list):
         return [_revived(item) for item in value]
     if not isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""How many sensors are, from the messages that they send: which are silent, and which unwell."""
+"""The state of many sensors from their messages: which are silent, and which unwell."""

@@ -1,7 +1,7 @@
 """Turns heartbeats and alarms of many sensors into a row for each, the worst first.
 
-Messages come from anywhere, also from sensors of older versions and of strangers. A field that is
-missing, or is not what it should be, is not known; no message can make the others unreadable.
+Messages come from anywhere, including old versions and strangers. A field that is missing or not
+valid counts as unknown; no message can make the others unreadable.
 """
 
 import math
@@ -18,23 +18,23 @@ __all__ = ["KEPT", "Fleet", "Group", "Row", "groups_of", "span_words", "values_t
 MISSED = 3
 """Intervals without a heartbeat after which a sensor is silent."""
 INTERVAL = timedelta(hours=1)
-"""Of a sensor that does not say its own and has sent too few heartbeats to tell."""
+"""Interval of a sensor that does not report it and has sent too few heartbeats."""
 LONGEST_INTERVAL = timedelta(days=7)
 AHEAD = timedelta(minutes=5)
 """A clock that is further ahead is wrong."""
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
-"""A clock that says less was never set."""
+"""A clock before this was never set."""
 DISK_HOURS = 24
-"""With fewer left, a disk is nearly full; as the alarm `disk_low`."""
+"""With fewer hours left, a disk is nearly full; as the alarm `disk_low`."""
 COVERAGE_PERCENT = 80
-"""With less of the planned time recorded, something is wrong; as the alarm `effort_low`."""
+"""Recorded share of planned time below which something is wrong; as the alarm `effort_low`."""
 DROP_DB = 10
-"""A noise floor that fell by as much is that of a deaf microphone."""
+"""Drop of the noise floor that means a deaf microphone, dB."""
 DAY = timedelta(days=1)
 ENOUGH = 3
-"""Figures of which a median is taken."""
+"""Most figures in a median."""
 KEPT = 400
-"""Heartbeats of a sensor whose time and noise floor are looked at, the newest."""
+"""Newest heartbeats of a sensor whose time and noise floor are used."""
 MOST_ALARMS = 50
 MOST_SECTIONS = 50
 LONGEST_TEXT = 80
@@ -42,16 +42,16 @@ LONGEST_STATUS = 300
 
 State = Literal["silent", "unwell", "well"]
 _RIGHT = (None, "set", "not set")
-"""What is said of a clock that is not known to be wrong."""
+"""Words for a clock that is not known to be wrong."""
 _ORDER: dict[State, int] = {"silent": 0, "unwell": 1, "well": 2}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a sensor; None: it was not sent."""
+    """The state of a sensor; None: it was not sent."""
 
     sensor: str
-    """Its name where the source knows one, else the id of its device."""
+    """Its name if the source knows it, else the id of its device."""
     device_id: str | None
     state: State
     reasons: list[str]
@@ -65,7 +65,7 @@ class Row:
     sections: dict[str, str] = field(default_factory=dict)
     """Digest of each section of its settings."""
     recorded_h: float | None = None
-    """Of the last day."""
+    """Detections of the last day."""
     coverage_percent: float | None = None
     """Share of the planned time of that day that was recorded; None also if none was planned."""
     disk_hours_left: float | None = None
@@ -75,14 +75,14 @@ class Row:
     noise_floor_change_db: float | None = None
     """Median of the last day less that of the days before it."""
     clock: str | None = None
-    """``set``, ``not set``, or how far it is wrong."""
+    """``set``, ``not set``, or the size of its error."""
     alarms: list[str] = field(default_factory=list)
     reported_on: datetime | None = None
-    """When the hub last heard anything of it, by the hub's clock."""
+    """When the hub last heard from it, by the hub's clock."""
 
     @property
     def clock_is_wrong(self) -> bool:
-        """Whether the times that it says mean nothing."""
+        """Whether its times are meaningless."""
         return self.clock not in _RIGHT
 
 
@@ -94,7 +94,7 @@ class Group(NamedTuple):
     versions: list[str]
     sensors: list[str]
     differs_in: list[str]
-    """Sections of the settings that are others in the largest group of this program."""
+    """Sections of the settings that differ from the largest group of this program."""
 
 
 class _Beat(NamedTuple):
@@ -113,19 +113,19 @@ class _Beat(NamedTuple):
 
 
 class _Sensor:
-    """What one device said."""
+    """The messages of one device."""
 
     def __init__(self) -> None:
         self.floors: dict[datetime, float | None] = {}
         """Noise floor of each heartbeat, by when it was made; of those with a right clock."""
         self.newest: _Beat | None = None
-        """Of those with a right clock."""
+        """The newest heartbeat with a right clock."""
         self.wrong: _Beat | None = None
         """The last one whose clock was wrong."""
         self.alarms: dict[str, tuple[datetime, bool]] = {}
-        """Since when each is, or was; and whether it is over."""
+        """Start of each alarm, and whether it is over."""
         self.is_offline: bool | None = None
-        """What the broker says; None: nothing."""
+        """Whether it is online by the broker; None: unknown."""
 
     def put(self, beat: _Beat, now: datetime) -> None:
         if not EARLIEST <= beat.sent_on <= now + AHEAD:
@@ -144,7 +144,7 @@ class _Sensor:
     def last(self) -> _Beat | None:
         """Return the newest heartbeat.
 
-        One whose clock is wrong is that only if none with a right clock came after it.
+        A heartbeat with a wrong clock only counts if none with a right clock came after it.
         """
         if self.wrong is None or (self.newest and self.newest.number > self.wrong.number):
             return self.newest
@@ -152,7 +152,7 @@ class _Sensor:
 
 
 class Fleet:
-    """The sensors of which messages came.
+    """The sensors that have sent messages.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ class Fleet:
     silent_after
         A sensor without a heartbeat for longer is silent; None: three of its own intervals.
     judges_effort
-        Whether it counts that little of the last day was recorded: where the services were just
-        restarted, that says nothing of how they are now.
+        Whether a small recorded share of the last day counts as a fault; not if the services were
+        just restarted.
     """
 
     def __init__(
@@ -185,13 +185,13 @@ class Fleet:
         self._expected.add(name)
 
     def report(self, name: str, on: datetime) -> None:
-        """Note when anything last came from a sensor, by the clock here: it is not silent."""
+        """Note the last contact with a sensor, by the local clock: it is not silent."""
         self._reported[name] = on
 
     def tell(self, name: str, *, sections: object, **told: str | None) -> None:
         """Note what a sensor reports beside heartbeats: version, program, configuration.
 
-        That of a heartbeat counts where there is one.
+        A heartbeat's own data take precedence.
         """
         self._told[name] = {**told, "sections": dict(_sections(sections))}
 
@@ -201,11 +201,11 @@ class Fleet:
         Parameters
         ----------
         content
-            Of the message: what its JSON holds.
+            Contents of the message: the parsed JSON.
         name
-            Of the sensor, where the source knows one.
+            Name of the sensor, if the source knows it.
         created_on
-            When it was made, if it does not say so itself.
+            When it was made, if the message itself does not tell.
         """
         self._count += 1
         if not isinstance(content, dict):
@@ -225,7 +225,7 @@ class Fleet:
         return True
 
     def put_presence(self, device: str, *, is_offline: bool) -> None:
-        """Note what a broker says of a sensor: that it is connected, or that it is not."""
+        """Note whether a sensor is connected, by the broker."""
         self._of("", device[:LONGEST_TEXT]).is_offline = is_offline
 
     def _of(self, name: str, device: str) -> _Sensor:
@@ -254,9 +254,9 @@ class Fleet:
     def _row_without_messages(self, name: str) -> Row:
         limit = self._silent_after or MISSED * INTERVAL
         on = self._reported.get(name)
-        reasons = ["it has sent no heartbeat yet"]
+        reasons = ["it has not sent a heartbeat yet"]
         if on is not None:
-            reasons = [f"nothing came for {span_words(self._now - on)}"]
+            reasons = [f"no contact for {span_words(self._now - on)}"]
             reasons *= self._now - on > limit
         state: State = "silent" if reasons else "well"
         return Row(name, None, state, reasons, None, limit.total_seconds(), reported_on=on)
@@ -307,22 +307,22 @@ def _silence(
     limit: timedelta,
     reported_on: datetime | None,
 ) -> tuple[bool, list[str]]:
-    """Return whether a sensor is taken to be silent, and what is wrong with when it was heard.
+    """Return whether a sensor counts as silent, and why.
 
-    Anything that a hub hears of it is a sign of life, though its heartbeats may be missing.
+    Any contact with the hub is a sign of life, even without heartbeats.
     """
     if sensor.is_offline:
-        return True, ["the broker says that it is offline"]
-    # Connected, or with an alarm, its first heartbeat may be yet to come. By a clock that is
-    # wrong, its silence cannot be told.
+        return True, ["the broker reports it as offline"]
+    # If it is connected, or has an alarm, its first heartbeat may still be to come. With a wrong
+    # clock, its silence cannot be judged.
     is_dated = last is not None and last.sent_on >= EARLIEST
     ago = now - last.sent_on if last is not None and is_dated else timedelta()
     why = [f"no heartbeat for {span_words(ago)}"] if ago > limit else []
     if reported_on is None:
         return bool(why), why
     if now - reported_on > limit:
-        return True, why or [f"nothing came for {span_words(now - reported_on)}"]
-    return False, [f"{one}, though it reports" for one in why]
+        return True, why or [f"no contact for {span_words(now - reported_on)}"]
+    return False, [f"{one}, although it reports" for one in why]
 
 
 def _faults(last: _Beat, known: Mapping[str, Any]) -> Iterator[str]:
@@ -332,18 +332,18 @@ def _faults(last: _Beat, known: Mapping[str, Any]) -> Iterator[str]:
     if known["clock"] not in _RIGHT:
         yield f"its clock is wrong: {known['clock']}"
     hours, coverage = known["disk_hours_left"], known["coverage_percent"]
-    has_policy_at_work = bool(last.figure("given_up"))  # it makes room before the disk is full
+    has_policy_at_work = bool(last.figure("given_up"))  # it deletes files before the disk is full
     if hours is not None and hours < DISK_HOURS and not has_policy_at_work:
         yield f"its disk is full in {hours:.0f} h"
     if coverage is not None and coverage < COVERAGE_PERCENT:
         yield f"{coverage:.0f} % of the planned time was recorded"
     change = known["noise_floor_change_db"]
     if change is not None and change <= -DROP_DB:
-        yield f"its microphone hears {-change:.0f} dB less than on the days before"
+        yield f"its microphone hears {-change:.0f} dB less than on earlier days"
 
 
 def _interval(sensor: _Sensor, last: _Beat | None) -> timedelta:
-    """Return the time between two heartbeats: as the sensor says, or as they came."""
+    """Return the time between two heartbeats: as reported by the sensor, or as measured."""
     said = None if last is None else _number(last.content.get("interval_s"))
     times = sorted(sensor.floors)
     gaps = [(after - one).total_seconds() for one, after in pairwise(times)]
@@ -353,7 +353,7 @@ def _interval(sensor: _Sensor, last: _Beat | None) -> timedelta:
 
 
 def _change(sensor: _Sensor, last: _Beat) -> float | None:
-    """Return by how much the noise floor rose, dB; of whole days, as it changes with the hour."""
+    """Return by how much the noise floor rose, dB; over whole days, as it changes with the hour."""
     known = [
         (last.sent_on - sent_on, floor)
         for sent_on, floor in sensor.floors.items()
@@ -389,7 +389,7 @@ def _clock(last: _Beat, now: datetime) -> str | None:
 def groups_of(rows: list[Row]) -> list[Group]:
     """Return which sensors run which configuration, the largest group first.
 
-    Those that do not say are one group, the last.
+    Sensors that do not report it are one group, the last.
     """
     found: dict[tuple[str | None, str | None], list[Row]] = {}
     for row in rows:
@@ -413,14 +413,14 @@ def groups_of(rows: list[Row]) -> list[Group]:
 def values_that_differ(
     groups: list[Group], values: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, tuple[Any, Any]]]:
-    """Return for each group which settings are others than in the largest of its program, and how.
+    """Return for each group the settings that differ from the largest group of its program.
 
     Parameters
     ----------
     groups
-        As `groups_of` returns them.
+        The result of `groups_of`.
     values
-        Settings by dotted name, of the sensors of which they are known.
+        Settings by dotted name, for sensors where they are known.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from acoupi.fleet.judging import Fleet
 __all__ = ["put_files", "put_published"]
 
 LONGEST_LINE = 1_048_576
-"""Bytes; of a longer one, no part is taken."""
+"""Most bytes of a line; longer ones are skipped."""
 
 
 def put_files(fleet: Fleet, place: str) -> int:
@@ -23,7 +23,7 @@ def put_files(fleet: Fleet, place: str) -> int:
     Returns
     -------
     int
-        Number of lines that are no messages.
+        Number of lines that are not messages.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def put_files(fleet: Fleet, place: str) -> int:
 
 
 def put_published(fleet: Fleet, topic: str, payload: bytes) -> None:
-    """Put what a sensor published on an MQTT topic into a fleet; anything else is left out."""
+    """Put what a sensor published on an MQTT topic into a fleet; anything else is ignored."""
     parts = topic.split("/")
     if parts[-1] == "status" and len(parts) > 1 and payload in (b"online", b"offline"):
         fleet.put_presence(parts[-2], is_offline=payload == b"offline")

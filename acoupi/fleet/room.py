@@ -1,4 +1,4 @@
-"""How much room the sensors of a fleet have for their sound, and what they gave up for it."""
+"""The room of a fleet's sensors for recordings, and the files they deleted for it."""
 
 import datetime
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ __all__ = ["GivenUpThere", "SensorRoom"]
 
 @dataclass(frozen=True, slots=True)
 class GivenUpThere:
-    """What a sensor gave up of one class of files."""
+    """Files of one class that a sensor deleted."""
 
     files: int
     seconds: float
@@ -23,7 +23,7 @@ class SensorRoom:
 
     sensor: str
     hours_left: float | None
-    """Until its disk is full; None: it was not sent."""
+    """Hours until its disk is full; None: it was not sent."""
     heartbeat_on: datetime.datetime | None
     given_up: Mapping[str, GivenUpThere]
-    """By the class of the files; see `acoupi.space.FileClass`."""
+    """Deleted files by class; see `acoupi.space.FileClass`."""

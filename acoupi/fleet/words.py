@@ -1,4 +1,4 @@
-"""How a sensor of a fleet is shown to people."""
+"""The words for a sensor of a fleet."""
 
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["NOT_SENT", "row_words", "shown_digest", "shown_program"]
 
 NOT_SENT = "not sent"
 DIGITS = 8
-"""Of a digest that are shown."""
+"""Characters shown of a digest."""
 
 
 def row_words(row: Row, now: datetime) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def _joined(*figures: tuple[float | None, str]) -> str:
 
 
 def shown_program(name: str | None) -> str:
-    """Return the name of a program, without the room of those that come with acoupi."""
+    """Return the name of a program, without the package of those that come with acoupi."""
     return name.removeprefix("acoupi.programs.") if name else NOT_SENT
 
 
 def shown_digest(text: str | None) -> str:
-    """Return the beginning of a digest."""
+    """Return the start of a digest."""
     return text[:DIGITS] if text else NOT_SENT

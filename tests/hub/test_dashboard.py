@@ -99,7 +99,7 @@ def test_every_page_in_the_menu_is_there_for_who_has_a_token(
     first = found[""].text
     assert "Bats of Kent" in first
     assert first.index("elm-2") < first.index("oak-1")  # the silent one is on top
-    assert "it has sent no heartbeat yet" in first
+    assert "it has not sent a heartbeat yet" in first
     assert ">None<" not in first
     assert "Old oak" in first
     assert "Myotis nattereri" in found["detections"].text

@@ -15,7 +15,7 @@ from tests.sensors import Sensor, kill, sensor_at, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-WAITS = "waits in a file for the store"
+WAITS = "is waiting in a file for the store"
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_a_model_that_gets_slower_gets_fewer_and_one_that_gets_faster_as_many() 
 
 def test_all_are_analysed_again_once_nothing_waits() -> None:
     assert chosen("thin", pace(every=4), waiting(3)) == []
-    assert chosen("thin", pace(every=4), waiting(2)) == [Change(1, "nothing waits any more")]
+    assert chosen("thin", pace(every=4), waiting(2)) == [Change(1, "nothing is waiting any more")]
     assert chosen("nightly", pace(every=4), waiting(50)) == [Change(1, "another policy is set")]
 
 

@@ -279,7 +279,7 @@ def test_a_sound_server_does_not_take_over_from_the_microphone(sysfs: Path) -> N
 
     unplug(sysfs, 3)
 
-    assert "not there any more" in lost(choice, [SERVER], "default")
+    assert "no longer connected" in lost(choice, [SERVER], "default")
 
 
 def test_one_with_a_serial_number_is_known_in_any_port(sysfs: Path) -> None:

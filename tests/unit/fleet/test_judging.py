@@ -201,23 +201,23 @@ def test_what_a_broker_says_counts_too() -> None:
     ("said", "reported", "state", "reasons"),
     [
         ([], 2, "well", []),
-        ([], 4, "silent", ["nothing came for 4 h"]),
+        ([], 4, "silent", ["no contact for 4 h"]),
         ([beat()], 0, "well", []),
-        ([beat(ago=5 * HOUR)], 2, "unwell", ["no heartbeat for 5 h, though it reports"]),
+        ([beat(ago=5 * HOUR)], 2, "unwell", ["no heartbeat for 5 h, although it reports"]),
         ([beat(ago=5 * HOUR)], 4, "silent", ["no heartbeat for 5 h"]),
         ([beat(ago=-48 * HOUR)], 0, "unwell", ["its clock is wrong: 2 d ahead"]),
         (
             [beat(ago=-48 * HOUR)],
             4,
             "silent",
-            ["nothing came for 4 h", "its clock is wrong: 2 d ahead"],
+            ["no contact for 4 h", "its clock is wrong: 2 d ahead"],
         ),
         ([alarm("disk_low", "raised", HOUR)], 2, "unwell", ["alarm disk_low"]),
         (
             [alarm("disk_low", "raised", HOUR)],
             4,
             "silent",
-            ["nothing came for 4 h", "alarm disk_low"],
+            ["no contact for 4 h", "alarm disk_low"],
         ),
     ],
 )

@@ -257,7 +257,7 @@ def test_what_is_not_whole_changes_nothing(
         lambda: restore(Settings(home=another), path, password),
         lambda: read_backup(path),
     ):
-        with pytest.raises(AcoupiError, match="no whole backup"):
+        with pytest.raises(AcoupiError, match="not a complete backup"):
             attempt()
     assert not another.exists()
     assert not (tmp_path / "outside").exists()

@@ -80,7 +80,7 @@ def test_a_first_analysis_that_takes_long_is_told() -> None:
     pace = pace_of(Progress(20, at(0), starts, has_begun=True), at(200))
 
     assert pace is not None
-    assert pace.words() == "the first has not ended yet, 20 waiting"
+    assert pace.words() == "the first analysis has not finished yet, 20 waiting"
     assert not pace.falls_behind
 
 

@@ -156,7 +156,7 @@ def test_a_recording_stored_after_the_span_has_ended_belongs_to_it(
     thin(store, 2)
     record(store, 1)
     clock.advance(15)
-    store.change_sampling(Change(1, "nothing waits any more"), [MODEL])
+    store.change_sampling(Change(1, "nothing is waiting any more"), [MODEL])
     (late,) = record(store, 1, first=10)
     later = record(store, 2, first=20)
 
