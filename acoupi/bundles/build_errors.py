@@ -1,4 +1,4 @@
-"""What the output of a failed build means."""
+"""Errors behind the output of a failed build."""
 
 import math
 import re
@@ -11,7 +11,7 @@ __all__ = ["explain_build", "no_space"]
 _FETCHED = re.compile(r" Downloading \S+ \((\d+(?:\.\d+)?) (kB|MB|GB)\)")
 _MEGABYTES = {"kB": 0.001, "MB": 1.0, "GB": 1000.0}
 _SPACE_OF_FETCHED = 4
-"""A package takes so many times what was fetched: that, unpacked, and both in layers."""
+"""A package needs this many times its download: that, unpacked, and both in layers."""
 _LITTLE_MB = 100
 _PIP_MISSING = re.compile(r"No matching distribution found for (\S+)")
 _PIP_CONFLICT = re.compile(r"Cannot install (.+?) because these package versions have conflicting")
@@ -27,13 +27,13 @@ def no_space(why: str) -> TargetError:
     """Return the error of a disk that is too full to build."""
     return TargetError(
         "cannot build the image: no space on the disk.",
-        "docker builder prune   (removes what builds left behind, no images, no data)",
+        "docker builder prune   (removes the leftovers of builds, no images or data)",
         why=why,
     )
 
 
 def _space_words(said: str) -> str:
-    """Return how much a build takes, by what pip had fetched until it ended.
+    """Return how much disk space a build needs, from what pip had downloaded when it failed.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def _space_words(said: str) -> str:
 
 
 def explain_build(answer: Answer) -> TargetError | None:
-    """Return the error behind the output of a failed build; None if it is not known."""
+    """Return the error behind the output of a failed build; None if it is unknown."""
     text = answer.out or answer.err
     low = text.lower()
     if explain(answer):
@@ -57,14 +57,14 @@ def explain_build(answer: Answer) -> TargetError | None:
         return TargetError(
             "cannot build the image: Docker has no buildx.",
             "install the plugin docker-buildx, or scripts/docker-host on Debian",
-            why="docker buildx is not there.",
+            why="docker buildx is not installed.",
         )
     return _explain_content(text)
 
 
 def _explain_content(text: str) -> TargetError | None:
     if "no space left on device" in text.lower():
-        return no_space("the engine ran out of it while building" + _space_words(text))
+        return no_space("the engine ran out of space while building" + _space_words(text))
     if error := _explain_packages(text):
         return error
     if found := _APT_MISSING.search(text):
@@ -75,9 +75,9 @@ def _explain_content(text: str) -> TargetError | None:
         )
     if found := _BASE_MISSING.search(text):
         return TargetError(
-            f'cannot build the image: its base "{found[1]}" is not there.',
+            f'cannot build the image: its base image "{found[1]}" is missing.',
             "scripts/docker-host   (makes one from Debian packages where no registry answers)",
-            why="it is neither on this machine nor could a registry be asked.",
+            why="it is not on this machine, and no registry could be reached.",
         )
     return None
 
@@ -87,12 +87,12 @@ def _explain_packages(text: str) -> TargetError | None:
         return TargetError(
             f'cannot build the image: there is no package "{found[1]}".',
             "check its name and version, and whether the package index can be reached",
-            why="pip found none that suits Python 3.11 on this machine.",
+            why="pip found none for Python 3.11 on this machine.",
         )
     if found := _PIP_CONFLICT.search(text):
         return TargetError(
-            "cannot build the image: the package does not go with this acoupi.",
-            "a version of it that does, or another of acoupi",
+            "cannot build the image: the package does not fit this acoupi.",
+            "another version of the package, or of acoupi",
             why=f"pip cannot install {found[1]} together with what the image has.",
         )
     if found := _NOT_FETCHED.search(text):
@@ -100,6 +100,6 @@ def _explain_packages(text: str) -> TargetError | None:
             f"cannot build the image: the weights of {found[1]} could not be fetched.",
             "acoupi setup --package ... --weights FOLDER, with files fetched elsewhere "
             "(acoupi help presets)",
-            why=f"its model fetches them when it is first loaded: {found[2].strip()}",
+            why=f"its model downloads them when it is first loaded: {found[2].strip()}",
         )
     return None

@@ -1,4 +1,4 @@
-"""Assertions on every rendered compose file, whatever rendered it.
+"""Safety checks of every rendered compose file.
 
 No public linter checks these; the reasons are in ``compose/README.md``.
 """
@@ -37,9 +37,9 @@ _PROFILES = re.compile(
 RESTARTS = ("no", "always", "unless-stopped")
 ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "balena.sock", "balena-engine.sock")
 _GIVEN = r"\$\{[A-Z0-9_]+:\?[^{}]*\}"
-"""A variable that has no default: what it holds is checked when Compose has resolved it."""
+"""A variable without a default: its value is checked once Compose has resolved it."""
 _NUMBER = rf"(?:[1-9][0-9]*|{_GIVEN}|\$\{{[A-Z0-9_]+:-(?:[1-9][0-9]*|{_GIVEN})\}})"
-"""Of a user or group other than root."""
+"""Number of a user or group other than root."""
 _USER = re.compile(rf"{_NUMBER}(?::{_NUMBER})?")
 _GROUP = re.compile(_NUMBER)
 
@@ -56,13 +56,13 @@ def check_bundle(text: str) -> None:
     if problems:
         raise ConfigurationError(
             "the compose file is not safe to start.",
-            "acoupi setup --force   (and leave out of it what you added)",
+            "acoupi setup --force   (which removes your additions)",
             why="; ".join(problems) + ".",
         )
 
 
 def bundle_problems(text: str) -> list[str]:
-    """Return what is wrong with a compose file, each beginning with the service; [] if nothing."""
+    """Return the problems of a compose file, each starting with the service; [] if none."""
     try:
         content = read_yaml(text)
     except ValueError as error:
@@ -74,7 +74,7 @@ def bundle_problems(text: str) -> list[str]:
 
 
 def service_problems(services: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the services of a sensor; [] if nothing.
+    """Return the problems of a sensor's services; [] if none.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def service_problems(services: Mapping[str, Any]) -> list[str]:
         if _device_keys(service):
             sound.append(str(name))
     if len(sound) > 1:
-        problems.append(f"{' and '.join(sound)} have the sound device, and one may")
+        problems.append(f"{' and '.join(sound)} have the sound device, but only one may")
     redis = services.get("redis")
     if isinstance(redis, dict) and redis.get("network_mode") != "none":
         problems.append("redis has a network")
@@ -154,7 +154,7 @@ def _device_keys(service: Mapping[str, Any]) -> list[str]:
 def _devices(service: Mapping[str, Any]) -> Iterator[str]:
     for rule in service.get("device_cgroup_rules") or ():
         if rule != SOUND_RULE:
-            yield f'has the device rule "{rule}", and only "{SOUND_RULE}" may be'
+            yield f'has the device rule "{rule}"; only "{SOUND_RULE}" is allowed'
     for source in _device_sources(service):
         if not source.startswith(SOUND_FOLDER):
             yield f'has the device "{source}"'

@@ -1,4 +1,4 @@
-"""What is chosen of a cluster, by variables that ``.env`` of the home keeps."""
+"""Choices for a cluster, from variables in the home's ``.env``."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ __all__ = ["CHOICES", "Cluster", "chosen_cluster"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What is chosen of a cluster."""
+    """The choices for a cluster."""
 
     namespace: str
     node: tuple[str, str]
@@ -20,7 +20,7 @@ class Cluster:
     """The resource by which a device plugin gives the sound device."""
     storage_class: str
     storage: str
-    """How much of its disk, as Kubernetes writes it."""
+    """Size of the storage, in Kubernetes' notation."""
 
 
 CHOICES: Mapping[str, tuple[str, re.Pattern[str], str]] = {
@@ -54,7 +54,7 @@ CHOICES: Mapping[str, tuple[str, re.Pattern[str], str]] = {
 
 
 def chosen_cluster(chosen: Mapping[str, str]) -> Cluster:
-    """Return what is chosen by variables, and the defaults of the rest.
+    """Return the choices from variables, with defaults for the rest.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The compose file of a stack: one renderer and one template for every site.
 
-A `Stack` says what runs and a `Site` where: which paths are bind mounts and
+A `Stack` describes what runs and a `Site` where: which paths are bind mounts and
 which are named volumes, which values can be set in ``.env`` and which are
 literal. The template is ``compose/balena/docker-compose.yml.jinja2``.
 """
@@ -59,7 +59,7 @@ BROKER_SCORE = 100
 """Added to every score: an engine without CAP_SYS_RESOURCE (rootless, or in a virtual
 machine) starts no container with a score below its own. The order stays."""
 PROCESSES = 64
-"""Processes and threads that a container may have."""
+"""Most processes and threads in a container."""
 SECCOMP = f"seccomp=${{ACOUPI_SECCOMP:-{SECCOMP_FILE}}}"
 """Compose reads the file, below its project's folder, and sends the engine what is in it."""
 APPARMOR = "apparmor=${ACOUPI_APPARMOR:-docker-default}"
@@ -73,17 +73,17 @@ HEALTH = {
 }
 """Seconds between looks, each of which lasts five minutes unless something is wrong.
 
-A single failed look is tolerated: setting the clock can cause one.
+A single failed probe is tolerated: setting the clock can cause one.
 """
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-"""Without it a network leads nowhere but to this machine, whose ports it may still answer."""
+"""Without it a network only reaches this machine; published ports still work."""
 Entry = tuple[str, str | None]
 """A variable and its value; None passes on the variable of the host."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """How the recorder is given the sound device."""
+    """How the recorder gets the sound device."""
 
     group: str
     """Number of the group of the sound devices, or a variable of ``.env`` that holds it."""
@@ -96,7 +96,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Block:
-    """One service of a compose file; what is empty or None is left out of it."""
+    """One service of a compose file; empty values and None are left out."""
 
     name: str
     command: Sequence[str]
@@ -122,7 +122,7 @@ class Block:
     user: str | None = None
     """User and group; None: those of the site."""
     largest_file: int | None = None
-    """Bytes that a file may have which the service writes; None: it is not bounded."""
+    """Largest file that the service may write, bytes; None: no limit."""
     port: str | None = None
     """As ``ports:`` takes it."""
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -222,7 +222,7 @@ class ComposeFile:
         Raises
         ------
         ConfigurationError
-            If it would not keep the containers apart, by name.
+            If it would not isolate the containers; names the problems.
         """
         site = self.site
         context = {
@@ -329,8 +329,8 @@ def waiting_volume(service: str) -> str:
 def waiting_volumes(services: Iterable[str]) -> dict[str, str]:
     """Return the volumes where calls of these services wait.
 
-    They are in memory, so that nobody fills the disk there. What is lost with the power is done
-    again: a recording that has no output in the store is analysed once more. There is room for
+    They are in memory, so that a service cannot fill the disk there. Calls lost in a power cut are
+    made up for: a recording without an output in the store is analysed again. They have room for
     more files than `acoupi.door.waiting` writes; two users write there.
     """
     kind = in_memory(64, 16_384, "mode=0777")

@@ -1,6 +1,6 @@
-"""The Docker engine: asking it something, and handing the terminal over to ``docker``.
+"""The Docker engine: queries, and handing the terminal over to ``docker``.
 
-Questions go through the ``docker`` command, which is what people run by hand
+Queries go through the ``docker`` command, which is what people run by hand
 and which follows their contexts and variables. Only the state of containers
 is read through the engine's API (`Engine.client`), which is quicker.
 """
@@ -50,7 +50,7 @@ APPARMOR_PROFILE = "acoupi-sensor"
 APPARMOR_LOADED = Path("/sys/kernel/security/apparmor/profiles")
 """What the kernel has loaded; only root may read it."""
 MISLEADING = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES")
-"""Variables that would make Compose look at another project than the home's."""
+"""Variables that would make Compose use another project than the home's."""
 
 
 _DENIED = re.compile(
@@ -64,7 +64,7 @@ _NOBODY = re.compile(
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answered."""
+    """The result of a command."""
 
     code: int
     """Its exit code; 127: it is not installed; 124: it took too long."""
@@ -73,7 +73,7 @@ class Answer:
 
     @property
     def is_ok(self) -> bool:
-        """Whether it did what it was asked."""
+        """Whether it succeeded."""
         return self.code == 0
 
     @property
@@ -82,7 +82,7 @@ class Answer:
         return self.code == NOT_FOUND
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return the JSON objects that it printed, one a line; what is none is left out."""
+        """Return the JSON objects that it printed, one a line; other lines are skipped."""
         found = []
         for line in self.out.splitlines():
             with contextlib.suppress(ValueError, RecursionError):
@@ -91,8 +91,8 @@ class Answer:
 
     @property
     def said(self) -> str:
-        """What it printed, in one line."""
-        return " ".join((self.err or self.out).split()) or f"it ended with {self.code}"
+        """Its output, in one line."""
+        return " ".join((self.err or self.out).split()) or f"it ended with exit code {self.code}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Engine:
         on_line: Callable[[str], None],
         variables: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Run ``docker WORDS``, pass on each line as it is printed, and return the last 200.
+        """Run ``docker WORDS``, pass on each line of output, and return the last 200.
 
         `variables` are given to it besides those of this process.
         """
@@ -249,7 +249,7 @@ def _not_started(error: OSError) -> Answer:
 
 
 def explain(answer: Answer) -> tuple[str, str] | None:
-    """Return why the engine did not answer, and what to try; None if it did answer.
+    """Return why the engine did not answer, and what to try; None if it answered.
 
     Examples
     --------
@@ -358,7 +358,7 @@ class Host:
         return is_clock_synchronised()
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
-        """Return whether nobody listens there."""
+        """Return whether no program listens there."""
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, kind) as probe:
@@ -401,7 +401,7 @@ def find_storage(path: Path, mountinfo: str) -> Storage | None:
         if not separator or len(words) < 6 or not kind:
             continue
         place = Path(_unescaped(words[4]))
-        # Of two mounts on one place the later one is what is seen.
+        # If two mounts are at one place, the later one is visible.
         deeper = found is None or len(place.parts) >= len(found.mounted_on.parts)
         if path.is_relative_to(place) and deeper:
             options = {*words[5].split(","), *(kind[2].split(",") if len(kind) > 2 else ())}

@@ -1,4 +1,4 @@
-"""Which folder may become ACOUPI_HOME, and what in it acoupi made."""
+"""Which folders may become ACOUPI_HOME, and which files in them are acoupi's."""
 
 import os
 import pwd
@@ -42,14 +42,14 @@ _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 def check_home(settings: Settings, *, adopts: bool = False) -> None:
-    """Raise if the home cannot be one.
+    """Raise if a folder cannot be the home.
 
     Parameters
     ----------
     settings
         Of the home.
     adopts
-        Whether it may hold files of others, which stay as they are.
+        Whether it may hold other files, which are not changed.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check_home(settings: Settings, *, adopts: bool = False) -> None:
         more = len(strangers) - SHOWN
         names = ", ".join(strangers[:SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise ConfigurationError(
-            f'cannot use "{home}" as ACOUPI_HOME: it holds files of others.',
+            f'cannot use "{home}" as ACOUPI_HOME: it holds other files.',
             f"ACOUPI_HOME={shlex.quote(str(home / 'acoupi'))}"
             "   (or, to keep them there: acoupi setup --adopt-folder)",
             why=f"acoupi did not make {names}.",
@@ -82,12 +82,12 @@ def check_home(settings: Settings, *, adopts: bool = False) -> None:
 
 
 def _require_rights(home: Path, existing: Path) -> None:
-    """Refuse a folder that is not this user's to write in: the home, or that which is to hold it.
+    """Refuse a folder that this user may not write in: the home, or its future parent.
 
     Raises
     ------
     ConfigurationError
-        Saying who owns it.
+        With its owner.
     """
     wanted = os.W_OK | os.X_OK | (os.R_OK if existing == home else 0)
     is_read_only = os.statvfs(existing).f_flag & os.ST_RDONLY  # writing there says so
@@ -116,7 +116,7 @@ def _user_name(number: int) -> str:
 
 
 def adopted_names(settings: Settings) -> tuple[str, ...]:
-    """Return all that is in a folder of others that becomes a home; nothing for any other."""
+    """Return the contents of a folder with other files that becomes a home; else nothing."""
     return (
         tuple(sorted(each.name for each in settings.home.iterdir()))
         if strangers_in(settings)
@@ -125,9 +125,9 @@ def adopted_names(settings: Settings) -> tuple[str, ...]:
 
 
 def strangers_in(settings: Settings) -> list[str]:
-    """Return what a folder holds that acoupi does not name; nothing if it is a home already.
+    """Return a folder's files that are not acoupi's; nothing if it is a home already.
 
-    An empty file is nobody's work: a redirection may just have made it.
+    An empty file does not count: a redirection may just have made it.
     """
     home = settings.home
     if settings.manifest_file.exists() or settings.program_config_file.exists():
@@ -147,13 +147,13 @@ def _is_empty(entry: os.DirEntry[str]) -> bool:
 
 
 def is_adopted(settings: Settings) -> bool:
-    """Return whether the folder of the home held files of others before its first setup."""
+    """Return whether the folder of the home held other files before its first setup."""
     manifest = Manifest.read(settings.manifest_file)
     return manifest is not None and bool(manifest.adopted)
 
 
 def own_names(settings: Settings) -> frozenset[str]:
-    """Return what acoupi names directly in a home."""
+    """Return the names of acoupi's files directly in a home."""
     home = settings.home
     paths = [path for path in vars(settings).values() if isinstance(path, Path)]
     below = [path.relative_to(home) for path in paths if path != home and path.is_relative_to(home)]

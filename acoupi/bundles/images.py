@@ -43,12 +43,12 @@ REPOSITORY = "acoupi/sensor"
 BASE = "debian:bookworm-slim"
 SOURCE_LABEL = "io.acoupi.source"
 SPACE_NEEDED = 1_000_000_000
-"""Free bytes that a complete build needs temporarily, without what its packages take."""
+"""Free bytes that a complete build needs temporarily, without its extra packages."""
 PACKAGE = Path(acoupi.__file__).resolve().parent
 CONTEXT = ("pyproject.toml", "README.md", "compose", "images")
 """Sources of the image besides the package itself."""
 WEIGHTS = "weights:"
-"""How a package begins that is a folder of weights, fetched elsewhere."""
+"""Prefix of a package that is a folder of weights, fetched elsewhere."""
 OnLine = Callable[[str], None]
 
 
@@ -89,7 +89,7 @@ def named_packages(packages: Sequence[str]) -> list[str]:
     Raises
     ------
     TargetError
-        If a path leads to no package.
+        If a path is not a package.
     """
     return [
         package if package.startswith(WEIGHTS) else str(_local_path(package) or package)
@@ -100,7 +100,7 @@ def named_packages(packages: Sequence[str]) -> list[str]:
 def weights_in(folder: Path) -> str:
     """Return a folder of weights as one of the packages of an image.
 
-    Its files go where libraries look for what they keep (``XDG_CACHE_HOME``), before the models
+    Its files go where libraries look for cached files (``XDG_CACHE_HOME``), before the models
     are first loaded.
 
     Raises
@@ -113,7 +113,7 @@ def weights_in(folder: Path) -> str:
         return f"{WEIGHTS}{found}"
     raise TargetError(
         f'there are no weights in "{folder}".',
-        "--weights with a folder of files, laid out as the model keeps them: acoupi help presets",
+        "--weights with a folder of files, laid out as in the model's cache: acoupi help presets",
         why=f"{found} {'holds no files' if found.is_dir() else 'is not a folder'}.",
     )
 
@@ -169,7 +169,7 @@ def build_image(
     echo
         Called with each command line before it is run.
     engine
-        That builds; None: the one that ``docker`` uses.
+        The engine; None: the one that ``docker`` uses.
 
     Returns
     -------
@@ -305,7 +305,7 @@ def fill_program_context(context: Path, packages: Sequence[str]) -> None:
         else:
             place = Path(str(number)) / path.name
             _copy(path, context / "sources" / place)
-            lines.append(f"./{place.as_posix()}")  # COPY takes what is in sources
+            lines.append(f"./{place.as_posix()}")  # COPY takes files in sources
     (context / "requirements.txt").write_text("".join(f"{line}\n" for line in lines))
     files = [path for path in sorted(weights.rglob("*")) if path.is_file()]
     sums = [f"{_sha256(path)}  {path.relative_to(weights)}\n" for path in files]
@@ -437,12 +437,12 @@ def _network_for(engine: Engine, base: str) -> str | None:
 
 
 def _check_space(engine: Engine) -> None:
-    """Raise if the engine does not answer, or its disk is as good as full.
+    """Raise if the engine does not answer, or its disk is nearly full.
 
     Raises
     ------
     TargetError
-        Saying how much there is.
+        With the free space.
     """
     answer = engine.ask("info", "--format", "{{.DockerRootDir}}")
     if not answer.is_ok:
@@ -454,8 +454,8 @@ def _check_space(engine: Engine) -> None:
         return  # an engine on another machine
     if free < SPACE_NEEDED:
         raise no_space(
-            f"{root} has {free / 1e6:.0f} MB free and a build takes about 1000, without what the "
-            "packages of a program take (one with torch: 13 GB)."
+            f"{root} has {free / 1e6:.0f} MB free; a build needs about 1000, plus the "
+            "packages of a program (with torch: 13 GB)."
         )
 
 
@@ -487,7 +487,7 @@ class _Build:
 
     @cached_property
     def pip(self) -> dict[str, str]:
-        """Variables that tell pip what this machine asks, where the build is on its network."""
+        """Variables with this machine's pip settings, if the build uses its network."""
         return pip_variables() if self.network == "host" else {}
 
     @property
@@ -520,9 +520,9 @@ def _run_build(build: _Build, told: _Callbacks) -> None:
 
 def _unknown_failure(build: _Build, said: Sequence[str]) -> AcoupiError:
     words = [line for line in said if re.match(r"(#\d+ )?\d+\.\d+ .", line)] or [*said]
-    last = next((line for line in reversed(words) if line.strip(" -")), "it said nothing")
+    last = next((line for line in reversed(words) if line.strip(" -")), "it printed nothing")
     return TargetError(
         f"cannot build the image {build.name}.",
-        "acoupi compose build   (what the engine says is shown as it comes)",
-        why=f"the engine said: {last.strip()}",
+        "acoupi compose build   (shows the engine's output)",
+        why=f"the engine answered: {last.strip()}",
     )

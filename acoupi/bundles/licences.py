@@ -1,4 +1,4 @@
-"""The licences of packages that an image is to be built with, before anything is fetched.
+"""The licences of packages for an image, before anything is downloaded.
 
 Only metadata is read: of local packages from their files, of others from the index that pip
 asks. No code of theirs runs.
@@ -24,13 +24,13 @@ __all__ = ["licences_before", "metadata_from_index"]
 PYTHON = "3.11"
 """Of the image."""
 WAIT = 60.0
-"""Seconds that an index is asked at most."""
+"""Longest query of an index, seconds."""
 Metadata = Mapping[str, Any]
 Ask = Callable[[Sequence[str]], Sequence[Metadata] | None]
 
 
 def metadata_from_index(requirements: Sequence[str]) -> Sequence[Metadata] | None:
-    """Return the metadata of packages, without what they need; None if pip cannot tell."""
+    """Return the metadata of packages, without their requirements; None if pip cannot tell."""
     with tempfile.TemporaryDirectory(prefix="acoupi-licences-") as folder:
         asked = [
             *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"),
@@ -45,7 +45,7 @@ def metadata_from_index(requirements: Sequence[str]) -> Sequence[Metadata] | Non
 
 
 def licences_before(packages: Sequence[str], ask: Ask = metadata_from_index) -> Iterator[str]:
-    """Yield the licence of each package, in a line, and restricted ones of what it needs.
+    """Yield the licence of each package, in a line, and restrictive ones of its requirements.
 
     Weights of models come with packages, under their licences.
 
@@ -62,7 +62,7 @@ def licences_before(packages: Sequence[str], ask: Ask = metadata_from_index) -> 
             continue
         found = _found(package, ask)
         if found is None:
-            yield f"{without_password(package)}: not known before it is installed"
+            yield f"{without_password(package)}: unknown until it is installed"
             continue
         yield _in_words(found)
         needs = [one for one in found.get("requires_dist", ()) if _is_needed(one)]

@@ -1,6 +1,6 @@
-"""Assertions on every rendered manifest of Kubernetes, as `bundle_checks` has them of Compose.
+"""Safety checks of every Kubernetes manifest, like `bundle_checks` for Compose.
 
-They ask for more than Pod Security's level "restricted", and for what it does not look at.
+They demand more than Pod Security's level "restricted".
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ __all__ = ["VOLUMES", "check_manifests", "closes_all", "manifest_problems", "pod
 VOLUMES = {"name", "persistentVolumeClaim", "emptyDir"}
 HOST = ("hostNetwork", "hostPID", "hostIPC")
 OF_KUBERNETES = ("cpu", "memory", "ephemeral-storage")
-"""Resources that are no device."""
+"""Resources that are not devices."""
 
 
 def check_manifests(documents: Iterable[Mapping[str, Any]]) -> None:
@@ -33,7 +33,7 @@ def check_manifests(documents: Iterable[Mapping[str, Any]]) -> None:
 
 
 def manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what is wrong with manifests, each beginning with the name; [] if nothing."""
+    """Return the problems of manifests, each starting with the name; [] if none."""
     every = list(documents)
     pods = {
         one["metadata"]["name"]: one["spec"]["template"]["spec"]
@@ -50,10 +50,10 @@ def manifest_problems(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
     sound = [name for name, pod in pods.items() if any(map(_devices, _containers(pod)))]
     if len(sound) > 1:
-        problems.append(f"{' and '.join(sound)} have the sound device, and one may")
+        problems.append(f"{' and '.join(sound)} have the sound device, but only one may")
     nodes = {tuple((pod.get("nodeSelector") or {}).items()) for pod in pods.values()}
     if len(nodes) > 1:
-        problems.append("the pods are on several nodes, and share a disk")
+        problems.append("the pods are on several nodes but share a disk")
     if not any(map(closes_all, every)):
         problems.append("no NetworkPolicy closes the namespace")
     return problems
@@ -77,7 +77,7 @@ def _devices(container: Mapping[str, Any]) -> list[str]:
 
 def _of_pod(pod: Mapping[str, Any]) -> Iterator[str]:
     if not pod.get("nodeSelector"):
-        yield "is on no certain node"
+        yield "is not bound to a node"
     yield from pod_problems(pod)
 
 
@@ -85,7 +85,7 @@ def pod_problems(pod: Mapping[str, Any], volumes: Collection[str] = VOLUMES) -> 
     """Yield what is wrong with a pod, whatever it is for; `volumes` are the kinds it may have."""
     yield from (f"has {key}" for key in HOST if pod.get(key))
     if pod.get("automountServiceAccountToken") is not False:
-        yield "is given a token of the cluster"
+        yield "gets a token of the cluster"
     for volume in pod.get("volumes", ()):
         if others := set(volume) - {*volumes}:
             yield f"has a volume of the kind {', '.join(sorted(others))}"
@@ -120,6 +120,6 @@ def _of_container(container: Mapping[str, Any]) -> Iterator[str]:
     if {"runAsUser", "runAsNonRoot", "seccompProfile", "procMount"} & set(context):
         yield "has a user or a profile beside that of its pod"
     if not container.get("resources", {}).get("limits", {}).get("memory"):
-        yield "has no limit of memory"
+        yield "has no memory limit"
     if any(port.get("hostPort") for port in container.get("ports", ())):
         yield "has a port of the node"

@@ -41,19 +41,19 @@ CLAIM = "home"
 SETTINGS, SECRETS = "settings", "secrets"
 """A ConfigMap and a Secret with variables for setup, which acoupi does not make."""
 PULSE_PATIENCE = "-5 minutes"
-"""A service whose pulse is older is started anew; it writes it every 5 s, also while it waits."""
+"""A service with an older pulse is restarted; pulses are written every 5 s, also while waiting."""
 SHARES_PER_MILLICORE = 16
 """All requests together are less than one core; what each gets of a busy one is as with Docker."""
 FOLDERS_MEMORY = "32Mi"
 
 
 def render_manifests(stack: Stack, site: DeviceSite, cluster: Cluster) -> dict[str, str]:
-    """Return the files, by name: what is kept when the sensor is taken away, and what runs.
+    """Return the files by name: storage that outlives the sensor, and services.
 
     Raises
     ------
     ConfigurationError
-        If the stack has something that a cluster cannot give, by name.
+        If the stack has something that a cluster cannot provide; names it.
     """
     if memory_of(stack):
         raise ConfigurationError(
@@ -101,7 +101,7 @@ def _refuse_equal_names(blocks: Iterable[Block]) -> None:
         raise ConfigurationError(
             f'two services would be called "{double}" on Kubernetes.',
             "give one of the AcoupiWorkers another name",
-            why="names there have small letters and - only.",
+            why="names there have only lower-case letters, digits and -.",
         )
 
 
@@ -164,11 +164,11 @@ class _Pod:
         return {**named, "labels": labels}
 
     def sends(self) -> dict[str, Any]:
-        """Return what lets it out, to anywhere: its servers are in its settings."""
+        """Return the policy that lets it connect to anywhere: its servers are in its settings."""
         return policy(self.cluster, f"{self.name}-sends", self.selector, ["Egress"], egress=[{}])
 
     def serves(self, port: int | None) -> Iterator[dict[str, Any]]:
-        """Yield what lets everybody in at a port, and at no other; nothing without one."""
+        """Yield the policy that opens its port, and no other, to everybody."""
         if port is None:
             return
         ports = [{"protocol": "TCP", "port": port}]
@@ -187,7 +187,7 @@ class _Pod:
         }
 
     def budget(self) -> dict[str, Any]:
-        """Return what keeps `kubectl drain` from ending a recording by the way."""
+        """Return the budget that keeps `kubectl drain` from ending a recording."""
         return {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
@@ -200,7 +200,7 @@ class _Pod:
         }
 
     def deployment(self) -> dict[str, Any]:
-        """Return what runs it: once, and never a second time beside the first."""
+        """Return its deployment: a single pod, never two at once."""
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -226,7 +226,7 @@ class _Pod:
             "nodeSelector": {key: value},
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            # As `init` of Compose: the first process is not ours, and buries orphans.
+            # Like `init` in Compose: the first process is not acoupi's, and reaps orphans.
             "shareProcessNamespace": True,
             "terminationGracePeriodSeconds": math.ceil(self.block.stop_grace),
             "securityContext": pod_rights(int(user), int(group), **more),
@@ -239,7 +239,7 @@ class _Pod:
         }
 
     def _folders(self) -> dict[str, Any]:
-        """Return what makes its folders, for one user: the kubelet would make them root's."""
+        """Return the container that makes its folders: the kubelet would make them root's."""
         names = [volume.partition(":")[0] for volume in self.block.volumes]
         return {
             "name": "folders",
@@ -285,14 +285,14 @@ class _Pod:
         }
 
     def _alive(self) -> tuple[str, ...]:
-        """Return what says that it need not be started anew, even if it is not well."""
+        """Return the liveness probe: what shows that it need not be restarted."""
         watched = self.block.health[2]
         if watched == SOCKET:
             return ("redis-cli", "-s", SOCKET, "ping")
         return ("sh", "-c", f"find {watched} -newermt '{PULSE_PATIENCE}' | grep -q .")
 
     def _resources(self) -> dict[str, Any]:
-        """Return what it may use; who is to be ended last when memory runs out, asks for most.
+        """Return its resources; services to kill last when memory runs out request most.
 
         The kernel's score of a container follows from how much of its limit was requested.
         """
@@ -327,7 +327,7 @@ def pod_rights(user: int, group: int, **more: Any) -> dict[str, Any]:
 
 
 def container_of(image: str | None) -> dict[str, Any]:
-    """Return an image and the least rights of a container."""
+    """Return the image and the minimal rights of a container."""
     return {
         "image": image,
         "imagePullPolicy": "IfNotPresent",

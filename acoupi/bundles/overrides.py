@@ -1,7 +1,7 @@
 """What a ``docker-compose.override.yml`` may change, and what it may add.
 
-Both are lists of what is allowed: a key that is on none of them is refused, so
-that a way into a container that nobody thought of is refused too. The
+Both are lists of what is allowed: any other key is refused, so that unforeseen ways into a
+container are refused too. The
 documents are those of ``docker compose config``, which has resolved variables,
 short forms, ``extends`` and anchors. It has also read what ``env_file`` names
 and then forgotten the file, so the override itself is read for those.
@@ -24,13 +24,13 @@ from acoupi.config.env_files import read_env
 __all__ = ["file_problems", "files_of_others", "override_problems"]
 
 LEAST_MEMORY = 32 * 1024 * 1024
-"""Bytes: with less, Python does not start."""
+"""Least memory, bytes: with less, Python does not start."""
 LOCAL_LOGS = ("local", "json-file", "journald")
 VARIABLES = re.compile(
     r"TZ|LANG|LC_[A-Z]+|[A-Z]+_NUM_THREADS|TF_CPP_MIN_LOG_LEVEL|ACOUPI_LOG_LEVEL"
     r"|ACOUPI_SIMULATED_AUDIO|(?i:https?_proxy|no_proxy)"
 )
-"""Variables that an override may set: none that names code to run or a file to read."""
+"""Variables that an override may set: none names code to run or a file to read."""
 OWN_LABELS = ("acoupi.", "com.docker.")
 
 FREE_KEYS = re.compile(
@@ -50,7 +50,7 @@ DEVICES = re.compile(
     r"/dev/(tty(USB|ACM|AMA|S)\d+|serial\d|serial/.+|i2c-\d+|spidev[\d.]+|gpiochip\d+|gpiomem\d*"
     r"|video\d+|rtc\d*|cdc-wdm\d+|null)"
 )
-"""Modems, satellite receivers, sensors, cameras; neither sound nor memory nor disks."""
+"""Modems, satellite receivers, sensors, cameras; neither sound devices, memory nor disks."""
 READABLE_FILES = ("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo")
 OURS_IN_HOME = re.compile(
     r"\..*|app\.py|bin|config|data|log|run|secrets|systemd|waiting|(docker-)?compose.*"
@@ -69,7 +69,7 @@ Document = Mapping[str, Any]
 
 
 def file_problems(home: Path) -> Iterator[str]:
-    """Yield which files of a home Compose would read when run by hand, and acoupi would not."""
+    """Yield files of a home that Compose would read when run by hand, but acoupi would not."""
     for name in OTHER_FILES:
         if (home / name).exists():
             yield f"{name} is read by docker compose and not by acoupi: name it {OVERRIDE_FILE}"
@@ -79,13 +79,13 @@ def file_problems(home: Path) -> Iterator[str]:
 
 
 def files_of_others(home: Path) -> set[str]:
-    """Return in words what Compose reads in a home besides what setup writes."""
+    """Return in words what Compose reads in a home in addition to setup's files."""
     has_override = (home / OVERRIDE_FILE).exists()
-    return {*file_problems(home), *([f"{OVERRIDE_FILE} is there"] if has_override else ())}
+    return {*file_problems(home), *([f"there is a {OVERRIDE_FILE}"] if has_override else ())}
 
 
 def override_problems(home: Path, rendered: Document, merged: Document) -> list[str]:
-    """Return what an override changes or adds that it may not; [] if nothing.
+    """Return forbidden changes and additions of an override; [] if none.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def override_problems(home: Path, rendered: Document, merged: Document) -> list[
 def _changes(before: Service, after: Service) -> Iterator[str]:
     """Yield the changes of a rendered service that are not on the list."""
     if not after:
-        yield "was taken away"
+        yield "was removed"
         return
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
@@ -124,7 +124,7 @@ def _changes(before: Service, after: Service) -> Iterator[str]:
 
 
 def _shown(key: str, old: Any, new: Any) -> str:
-    """Say what a key was rendered as and what it became; of variables only the names."""
+    """Describe the change of a key; for variables only their names."""
     if isinstance(old or {}, dict) and isinstance(new or {}, dict):
         names = [one for one in {**(old or {}), **(new or {})} if not _same(one, old, new)]
         return f" with another {', '.join(map(str, names))} than was rendered"
@@ -241,7 +241,7 @@ class Places:
             return None
         if real in self.readable:
             return None if read_only else f'may only read "{path}" (read_only: true)'
-        return f'has "{path}", which is no folder of its own in {self.home}'
+        return f'has "{path}", which is not a separate folder in {self.home}'
 
 
 def _additions(service: Service, rendered: Document, places: Places) -> Iterator[str]:
@@ -353,7 +353,7 @@ _OTHERS: Mapping[str, Callable[[Any, Document, Places], Iterable[str]]] = {
 def _top_level(rendered: Document, merged: Document, places: Places) -> Iterator[str]:
     """Yield what is wrong with the name and the volumes, networks, configs and secrets."""
     if rendered.get("name") != merged.get("name"):
-        yield f"the name {merged.get('name')} is another than {rendered.get('name')}"
+        yield f"the name {merged.get('name')} differs from {rendered.get('name')}"
     for kind, look in _KINDS.items():
         before, after = rendered.get(kind) or {}, merged.get(kind) or {}
         taken = {one.get("name") for one in before.values()}
@@ -361,7 +361,7 @@ def _top_level(rendered: Document, merged: Document, places: Places) -> Iterator
             if name in before:
                 changed = {**one, "internal": None} if name == "default" else one
                 was = {**before[name], "internal": None} if name == "default" else before[name]
-                problems = [] if changed == was else ["was rendered otherwise"]
+                problems = [] if changed == was else ["differs from the rendered one"]
             elif one.get("name") in taken:
                 problems = [f"is {one['name']} of the sensor"]
             else:
@@ -383,7 +383,7 @@ def _volume(volume: Mapping[str, Any], _: Places) -> Iterator[str]:
 
 def _network(network: Mapping[str, Any], _: Places) -> Iterator[str]:
     if network.get("driver") not in (None, "", "bridge") or network.get("name") == "host":
-        yield "is no network of its own"
+        yield "is not a network of its own"
 
 
 def _file(source: Mapping[str, Any], places: Places) -> Iterator[str]:
@@ -400,14 +400,14 @@ _KINDS: Mapping[str, Callable[[Mapping[str, Any], Places], Iterable[str]]] = {
 
 
 def _raw_problems(path: Path, places: Places) -> Iterator[str]:
-    """Yield the files that an override reads in, of which ``compose config`` says nothing."""
+    """Yield the files that an override reads and ``compose config`` does not show."""
     try:
         content = read_yaml(path.read_text())
         services = [(str(name), one) for name, one in (content.get("services") or {}).items()]
     except FileNotFoundError:
         return
     except (OSError, ValueError, AttributeError) as error:
-        yield f"{path.name} cannot be looked into ({' '.join(str(error).split())})"
+        yield f"{path.name} cannot be read ({' '.join(str(error).split())})"
         return
     if content.get("include"):
         yield "include reads other files"
@@ -416,7 +416,7 @@ def _raw_problems(path: Path, places: Places) -> Iterator[str]:
             if key == "extends":
                 yield f"{name} has extends of the file {file}"
             elif "$" in file or places.problem(str(places.home / file), read_only=True):
-                yield f'{name} has {key} "{file}", which is no file of its own in {places.home}'
+                yield f'{name} has {key} "{file}", which is not a separate file in {places.home}'
 
 
 def _files_of(service: Service) -> Iterator[tuple[str, str]]:

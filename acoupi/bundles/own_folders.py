@@ -21,14 +21,14 @@ _SHARED = 0o660
 
 
 def part_own_folders(settings: Settings, services: Iterable[str]) -> None:
-    """Give each service its folders, and move what is beside them there: logs of before.
+    """Make each service's folders, and move earlier logs beside them there.
 
-    Containers of before may be running: what they swap in the meantime leads nowhere.
+    Earlier containers may be running: swapping files meanwhile does not help an attacker.
 
     Raises
     ------
     DeviceError
-        If the disk refuses.
+        After a disk error.
     """
     for name in services:
         for folder in (settings.log_dir, settings.run_dir):
@@ -52,7 +52,7 @@ def make_own_files(files: Iterable[Path]) -> None:
     Raises
     ------
     DeviceError
-        If the disk refuses, or something else is there.
+        After a disk error, or if something else is there.
     """
     for file in files:
         try:
@@ -66,7 +66,7 @@ def _make_file(folder: int, file: Path) -> None:
     try:
         handle = open_in(folder, file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SHARED)
     except FileExistsError:
-        os.close(open_in(folder, file))  # a file, and no link that somebody else made
+        os.close(open_in(folder, file))  # a file, not a link that another user made
         return
     try:
         os.fchmod(handle, _SHARED)
@@ -81,7 +81,7 @@ def _make(folder: Path, name: str) -> None:
     with opened_folder(folder) as handle, contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=handle)
         is_new = True
-    with opened_folder(folder / name) as handle:  # a folder, and no link that somebody else made
+    with opened_folder(folder / name) as handle:  # a folder, not a link that another user made
         if is_new:
             Path(f"/proc/self/fd/{handle}").chmod(RUNNABLE)
 

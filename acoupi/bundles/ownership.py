@@ -53,15 +53,15 @@ def host_owner(home: Path) -> tuple[int, int]:
 
 
 def service_user(home: Path, service: str) -> int:
-    """Return the number of a user for one service of a home: one that nobody else has."""
+    """Return the number of a user for one service of a home: a unique one."""
     digest = hashlib.sha256(f"{home}\0{service}".encode()).hexdigest()
     return FIRST_OF_SERVICES + int(digest[:7], 16)
 
 
 def share_folder(folder: Path, uid: int, gid: int) -> None:
-    """Give a folder and what is in it to a service, if this is root; its group stays in charge.
+    """Give a folder and its contents to a service, if this is root; its group stays.
 
-    Whatever is made there belongs to the group, which may read and delete all of it.
+    New files there belong to the group, which may read and delete them.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def sound_group() -> int:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder if possible, and return what was made; starting reports a missing one."""
+    """Make a folder if possible, and return new folders; a start reports a missing one."""
     made: list[Path] = []
     with contextlib.suppress(OSError):
         writing.make_folder(folder, made)
@@ -124,10 +124,10 @@ def give(paths: Iterable[Path], uid: int, gid: int) -> None:
 
 
 def give_contents(home: Path, names: Collection[str], uid: int, gid: int) -> None:
-    """Change the owner of what these names stand for in a home, if this is root.
+    """Change the owner of these files and folders of a home, if this is root.
 
-    Services may be running: every step is taken by the descriptor of a folder, so
-    what they swap in the meantime leads nowhere.
+    Services may be running: every step goes through the descriptor of a folder, so swapping files
+    meanwhile does not help an attacker.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _give(folder: int, name: str, uid: int, gid: int) -> None:
 
 
 def make_private(folder: Path, home: Path) -> None:
-    """Let only the owner of a folder of the home look into it; a link there stays as it is."""
+    """Let only the owner read a folder of the home; a link there is not changed."""
     with contextlib.suppress(NotAFileError), opened_folder(folder, beneath=home) as handle:
         Path(f"/proc/self/fd/{handle}").chmod(0o700)
 
@@ -180,7 +180,7 @@ def can_write(folder: Path, uid: int, gid: int) -> bool:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder holds nothing, or what every new disk holds."""
+    """Return whether a folder holds nothing, or only what every new disk holds."""
     try:
         return {each.name for each in folder.iterdir()} <= {LOST_AND_FOUND}
     except OSError:

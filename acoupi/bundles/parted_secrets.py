@@ -1,4 +1,4 @@
-"""Secrets in a folder of their own, so that a container sees ``config/`` without them.
+"""Secrets in a separate folder, so that containers get ``config/`` without them.
 
 ``config/secrets.env`` becomes a link to the file. A mount over the file itself
 would not do: it disappears in every running container as soon as setup replaces
@@ -19,7 +19,7 @@ SECRETS_FOLDER = PurePath("secrets/config")
 
 
 def part_secrets(home: Path, names: Iterable[str] = (SECRETS_FILE,)) -> None:
-    """Move the secrets of a home, present or future, into their own folder.
+    """Move the secrets of a home, existing or future, into their own folder.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def part_secrets(home: Path, names: Iterable[str] = (SECRETS_FILE,)) -> None:
     Raises
     ------
     DeviceError
-        If the disk refuses.
+        After a disk error.
     """
     for name in names:
         link, place = home / "config" / name, home / SECRETS_FOLDER / name

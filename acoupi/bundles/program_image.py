@@ -22,18 +22,18 @@ from acoupi.stack.settings import Settings
 __all__ = ["INSIDE", "bind_option", "image_command", "is_inside"]
 
 INSIDE = "ACOUPI_INSIDE"
-"""Set inside such a container, where commands are not handed on again."""
+"""Variable that is set inside such a container, where commands run directly."""
 SOUND = Path("/dev/snd")
 PASSED_ON = ("TZ", "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
 
 LIMITS = ("--pids-limit=512", "--memory=2g")
-"""More than any command of ours needs, and less than what stops a board."""
+"""Memory limit: more than any acoupi command needs, less than would stop a board."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a command needs, and is given."""
+    """The rights that a command gets."""
 
     home: bool = False
     """What setup writes in the home; else the settings, to read, and no file of the bundle."""
@@ -61,7 +61,7 @@ READ = ("config", "app.py", ".generated.json", "run", "secrets/config")
 
 
 def needs_of(words: Sequence[str]) -> Needs:
-    """Return what a command line of acoupi needs.
+    """Return the rights that a command line of acoupi needs.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def image_command(
     variables: Mapping[str, str] | None = None,
     terminal: bool = False,
 ) -> list[str]:
-    """Return the command that runs ``acoupi WORDS`` in an image, as if it ran here.
+    """Return the command that runs ``acoupi WORDS`` in an image, as if it ran on the host.
 
     What the command needs of the home (`NEEDS`) is mounted where it is, with the
     folders that its bundle uses and, read-only, each file that the words name. Only some
@@ -163,7 +163,7 @@ def _mounts(settings: Settings, words: Sequence[str], needs: Needs) -> Iterator[
 
 
 def _kept(settings: Settings) -> list[Path]:
-    """Return what is in a home and setup writes nothing of: data, models, files of the owner.
+    """Return the contents of a home that setup does not write: data, models, the owner's files.
 
     The rest is what a setup is for. Folders for new data are made on the host afterwards.
     """

@@ -1,9 +1,8 @@
 """From descriptions to files: render them, and compare them with what is there.
 
-A tree of templates is the tree of its output: ``bin/start.sh.jinja2`` gives
-``bin/start.sh``; a name with an underscore is for including only. The
-output is the same for the same input (sorted, LF, no times), so that an edited
-file is recognised by its digest.
+A tree of templates mirrors its output: ``bin/start.sh.jinja2`` gives ``bin/start.sh``; a name
+with an underscore is only included by others. The same input always gives the same output
+(sorted, LF, no times), so that an edited file is recognised by its digest.
 """
 
 import difflib
@@ -82,9 +81,9 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     """Digest of each generated file, by its path below the home."""
     services: tuple[Service, ...] = ()
-    """Name, role, queues, network and stop grace of each; the rest needs the program."""
+    """Name, role, queues, network and stop grace of each; everything else needs the program."""
     adopted: tuple[str, ...] = ()
-    """What was in the folder of the home before the first setup: acoupi changes no owner there."""
+    """Files in the home's folder before the first setup: acoupi does not change their owners."""
 
     def to_file(self) -> RenderedFile:
         """Return the file that holds it."""
@@ -115,7 +114,7 @@ class Manifest:
         Raises
         ------
         ConfigurationError
-            If the file holds something else.
+            If the file is not valid.
         """
         try:
             content = json.loads(read_whole(path))
@@ -145,7 +144,7 @@ class Manifest:
             raise ConfigurationError(
                 f'cannot read "{path}".',
                 f"rm {shlex.quote(str(path))} && acoupi setup --force",
-                why=f"it does not hold what acoupi wrote there ({error}).",
+                why=f"its contents are not as acoupi writes them ({error}).",
             ) from error
 
 
@@ -161,7 +160,7 @@ def render_tree(
     context
         The names that the templates use; one that is missing is an error.
     below
-        Only templates with a path that begins with one of these.
+        Only templates whose path starts with one of these.
 
     Returns
     -------
@@ -197,7 +196,7 @@ def _environment(folder: Path) -> "jinja2.Environment":
         lstrip_blocks=True,
         newline_sequence="\n",
         autoescape=False,  # noqa: S701
-        comment_start_string="<#",  # a shell has uses of its own for the usual ones
+        comment_start_string="<#",  # the usual ones have a meaning in shells
         comment_end_string="#>",
     )
     environment.filters.update(sh=_shell, env=quoted, py=repr)
@@ -253,13 +252,13 @@ def _cell(value: object) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-# --- what somebody edited -------------------------------------------------------------
+# --- edited files -------------------------------------------------------------
 
 
 def edited_files(
     home: Path, files: Mapping[PurePath, RenderedFile], manifest: Manifest | None
 ) -> list[PurePath]:
-    """Return the generated files that were edited, sorted.
+    """Return the generated files that were edited by hand, sorted.
 
     A file that setup did not write, in the place of one that it would generate,
     counts too, unless the content is the same.
@@ -289,9 +288,9 @@ def check_not_edited(
     home: Path,
     files: Mapping[PurePath, RenderedFile],
     manifest: Manifest | None,
-    help_: str = "acoupi setup --force to write over it, acoupi setup --diff to see the difference",
+    help_: str = "acoupi setup --force to overwrite it, acoupi setup --diff to see the difference",
 ) -> None:
-    """Raise if a file that would be written over was edited by hand.
+    """Raise if a file that would be overwritten was edited by hand.
 
     Parameters
     ----------
@@ -309,7 +308,7 @@ def check_not_edited(
         raise ConfigurationError(
             f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
             help_,
-            why="setup generates it, and what was changed there would be lost.",
+            why="setup generates it, and the changes would be lost.",
         )
 
 

@@ -77,14 +77,14 @@ __all__ = [
 HOME = Path("/acoupi")
 """The home, inside every container."""
 SCRATCH = "/run/acoupi"
-"""Writable, and empty after a restart. Not /tmp: balena's supervisor mounts /tmp/balena."""
+"""A writable folder, empty after a restart; not /tmp: balena's supervisor mounts /tmp/balena."""
 KEYS = "/run/keys"
 KEY = "/run/key"
 PASSWORD = f"{KEY}/password"
 USER = 1000
 """User id that owns the mount points in the image; new volumes inherit it."""
 FOLDERS = ("config", "data", "log", "run", "secrets")
-"""Of the home; each is a volume. Only setup sees ``log`` and ``run``: others have their own."""
+"""Folders of the home, each a volume. Only setup has all of ``log`` and ``run``."""
 OWN_FOLDERS = {"log": 16, "run": 2}
 """Of which each service has a folder of its own, a volume; and its size in memory, mebibytes."""
 SERVICES_OF_IMAGE = ("beat", "default", "detection", "recording")
@@ -93,7 +93,7 @@ SETUP_GRACE = 10.0
 
 
 def fleet_stack(stack: Stack) -> Stack:
-    """Return a stack for containers that do not know their place and settings yet.
+    """Return a stack for containers whose place and settings are not known yet.
 
     Its home is `HOME`; a worker that could send messages has a network
     whatever the settings are now; a recording may be longer than it is now.
@@ -143,12 +143,12 @@ def image_arguments(stack: Stack) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfSetupSite(Site):
-    """Containers with volumes only; a platform adds what it can do more."""
+    """Containers with only volumes; a platform adds its own abilities."""
 
     user: str = f"{USER}:{USER}"
     tmpfs: str | None = f"{SCRATCH}:size=16m,mode=1777"
     answers: Mapping[str, str] = field(default_factory=dict)
-    """Variables that setup is always given, whatever the device says."""
+    """Variables that setup always gets, whatever the device's are."""
 
     def setting(self, name: str, default: str) -> str:
         """Return the default: the file has no variables."""
@@ -156,7 +156,7 @@ class SelfSetupSite(Site):
         return default
 
     def literal(self, service: Service, stack: Stack) -> dict[str, str]:
-        """Return the variables of a service whose values stand in the file."""
+        """Return the variables of a service whose values are in the file."""
         return {
             "ACOUPI_HOME": str(HOME),
             "ACOUPI_MANIFEST_FILE": str(HOME / "config" / "generated.json"),
@@ -265,12 +265,12 @@ class SelfSetupSite(Site):
 
 
 MICROPHONE_PATIENCE = 600
-"""Seconds without a microphone after which the recorder ends itself: a restart gives it devices
-that were plugged in since."""
+"""Seconds without a microphone after which the recorder exits: a restart gives it devices that
+were plugged in since."""
 
 
 class DeviceSite(SelfSetupSite):
-    """A machine that gives a container its devices when it starts."""
+    """A machine that gives containers their devices at their start."""
 
     def literal(self, service: Service, stack: Stack) -> dict[str, str]:
         """Return also how long the recorder waits for the devices that it was given."""
@@ -291,7 +291,8 @@ def _with_folders(stack: Stack) -> list[str]:
 def _kinds_of_own(service: Service) -> dict[str, str]:
     """Return the volumes of a service itself, and what they are.
 
-    Who writes no other has them in memory, with a size: it cannot fill the disk.
+    A service that writes no other folder has them in memory, of limited size, so it cannot fill the
+    disk.
     """
     settings = Settings(home=_home_of(service))
     writes_only_own = writes_only_its_own(settings, service.name, service.mounts)
@@ -394,9 +395,9 @@ def refuse_mounts(stack: Stack, home: Path, place: str) -> None:
     if outside:
         names = ", ".join(f'"{mount.source}"' for mount in outside)
         raise ConfigurationError(
-            f"{place} cannot be given {names}.",
+            f"{place} cannot have {names}.",
             f'leave it at its default, or put it below "{home / "data"}"',
-            why="its containers have named volumes only, and no folder of the device.",
+            why="its containers only have named volumes, not folders of the device.",
         )
 
 
@@ -425,7 +426,7 @@ def audio_group(chosen: Mapping[str, str] = os.environ) -> int:
     Raises
     ------
     ConfigurationError
-        If it is no number.
+        If it is not a number.
     """
     text = chosen.get("ACOUPI_AUDIO_GID") or str(AUDIO_GROUP)
     if text.isascii() and text.isdigit():

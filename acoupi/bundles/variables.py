@@ -1,4 +1,4 @@
-"""``.env`` of a bundle: what a person, or a command of acoupi, chose for it."""
+"""``.env`` of a bundle: the choices of a person or of acoupi's commands."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ def chosen_variables(home: Path, names: Iterable[str] = ()) -> dict[str, str]:
 
 
 def chosen_texts(home: Path, names: Iterable[str] = ()) -> dict[str, str]:
-    """Return the same as it is written, quotes and all, so that it can be written again."""
+    """Return the same with quotes as written, so that it can be written again."""
     given = {name: quoted(os.environ[name]) for name in names if os.environ.get(name)}
     return written_env(read_text(home / ENV_FILE)) | given
 

@@ -86,7 +86,7 @@ COMMANDS = {
         "update:update_app",
         "Run from a newer image; go back automatically if that does not record.",
     ),
-    "rollback": Entry("update:rollback_app", "Go back to what ran before the last update."),
+    "rollback": Entry("update:rollback_app", "Undo the last update."),
     "hub": Entry("hub:app", "Collect what many sensors heard in one database.", is_advanced=True),
     "fleet": Entry(
         "fleet_status:app",

@@ -91,7 +91,7 @@ def update(
 
 @rollback_app.command(epilog=example("acoupi rollback"))
 def rollback(as_json: AsJson = False) -> None:
-    """Go back to what ran before the last update.
+    """Undo the last update.
 
     It needs no network: the image was kept. Recordings and detections stay.
     """

@@ -35,7 +35,7 @@ traceback, and is started again."""
 
 
 def log_outcome(found: Provisioned, *, is_new: bool) -> None:
-    """Log what was taken from where, and what is wrong."""
+    """Log the sources of settings, and any fault."""
     if is_new:
         logger.info("The home is set up with the program %s.", found.program)
         for source in found.sources:

@@ -59,7 +59,7 @@ Fetch = Callable[[str], Fetched]
 def provision(
     settings: Settings, environ: Mapping[str, str], fetch: Fetch = fetch
 ) -> tuple[Provisioned, bool]:
-    """Put the configuration of the sources in force, unless it is already.
+    """Apply the configuration of the sources, unless it is already in force.
 
     Parameters
     ----------
@@ -68,12 +68,12 @@ def provision(
     environ
         The variables.
     fetch
-        How to get what a URL gives.
+        Fetches a URL.
 
     Returns
     -------
     tuple
-        What is in force, with what is wrong; and whether that is new.
+        What is in force, with any fault; and whether it is new.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def provision(
     """
     config = config_dir(settings)
     with changing(config, "the service that sets the home up", LOCK_PATIENCE):
-        # Of an earlier version; what it had decided is in force by now.
+        # From an earlier version; its decisions are in force by now.
         shutil.rmtree(config / OLD_STAGING, ignore_errors=True)
         if os.access(settings.home / SECRETS_FOLDER.parts[0], os.W_OK):  # a bundle has it
             part_secrets(settings.home, WITH_SECRETS)
@@ -115,7 +115,7 @@ def _renewed(
             before,
             ProgramError(
                 "the program cannot be set up.",
-                "repair the program, or choose another: ACOUPI_PROGRAM=default",
+                "correct the program, or choose another: ACOUPI_PROGRAM=default",
                 why=f"it raised {type(error).__name__}: {error}.",
             ),
         )
@@ -129,23 +129,23 @@ def _fault(error: AcoupiError) -> Fault:
 
 
 def _refused(before: Provisioned, sources: Sources | None, error: AcoupiError) -> Followed | None:
-    """Return how far a hub is followed where what it offers could not be put in force."""
+    """Return the state of following a hub whose settings could not be applied."""
     if sources is None or sources.following is None:
         return before.followed
     return sources.following.refused(before.followed, _fault(error).text())
 
 
 def _keep_fetched(sources: Sources, config: Path) -> None:
-    """Write down what a URL gave, unless that is done: the file may have been damaged since."""
+    """Store the fetched document, unless it is stored: the file may have been damaged since."""
     files = sources.to_keep(config)
     if not _is_as_before(files):
         commit_files(config, files)
 
 
 def _in_force(settings: Settings) -> Provisioned:
-    """Return what is in force; of a damaged file what is known elsewhere.
+    """Return what is in force; for a damaged file, from other files.
 
-    That is the configuration before, and the last deployment. The home is then set up again.
+    These have the previous configuration and the last deployment. The home is then set up again.
     """
     config = config_dir(settings)
     try:
@@ -174,7 +174,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     Raises
     ------
     AcoupiError
-        If anything is wrong; nothing was changed then.
+        If anything is wrong; then nothing was changed.
     """
     config = config_dir(settings)
     request = SetupRequest(
@@ -202,7 +202,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
     )
     own = settings.sensor_config_file
     files = {
-        # Also if they are empty: nothing of an earlier configuration must stay.
+        # Even if they are empty: nothing of an earlier configuration must stay.
         settings.secrets_file: RenderedFile("", PRIVATE),
         **({own: NOTHING_SET} if is_there(own) else {}),
         **plan.settings_files,
@@ -232,7 +232,7 @@ def _put_in_force(settings: Settings, sources: Sources, before: Provisioned) -> 
 
 
 def _say_timezone(plan: Plan, sources: Sources) -> None:
-    """Log the time zone of the schedule: a container's own says nothing of where it stands."""
+    """Log the time zone of the schedule: a container's own zone does not tell where it is."""
     zone = getattr(plan.config, "timezone", None)
     if zone is None:
         return
@@ -240,7 +240,7 @@ def _say_timezone(plan: Plan, sources: Sources) -> None:
     logger.info(
         "Its local times are those of %s%s.",
         zone,
-        "" if place else " (to let the coordinates decide: ACOUPI_DEPLOYMENT__LATITUDE and …)",
+        "" if place else " (to use that of coordinates: ACOUPI_DEPLOYMENT__LATITUDE and …)",
     )
     if doubt := doubt_about_timezone(str(zone), place):
         logger.warning("%s To change it: ACOUPI_CONFIG__TIMEZONE=NAME", doubt)
@@ -289,7 +289,7 @@ def _check_bundle(plan: Plan, sources: Sources, settings: Settings) -> None:
 
 
 def _deployments(known: list[Deployment], sources: Sources, device_id: str) -> list[Deployment]:
-    """Return the deployments; a new one begins now if the sources name another."""
+    """Return the deployments; a new one starts now if the sources name another."""
     name = sources.name or device_id
     wanted = (name, sources.latitude, sources.longitude)
     current = known[-1] if known else None
@@ -317,9 +317,9 @@ def _is_as_before(files: Mapping[Path, RenderedFile]) -> bool:
 
 
 def _previous(config: Path, files: list[Path]) -> dict[Path, RenderedFile]:
-    """Return what is in force now, to be kept in ``config/previous``.
+    """Return what is in force now, to keep in ``config/previous``.
 
-    Instead of a damaged id of the device or a damaged state, the copy of a sound one stays.
+    In place of a damaged device id or state, the copy of the last good one is kept.
     """
     return {
         config / PREVIOUS / path.name: RenderedFile(

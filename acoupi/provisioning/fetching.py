@@ -1,4 +1,4 @@
-"""Fetching a configuration from a URL, and keeping the last one that was good."""
+"""Fetching a configuration from a URL, and keeping the last good one."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ VARIABLE = "ACOUPI_CONFIG_URL"
 CHUNK = 65_536
 FETCH_PATIENCE = 30.0
 ANSWER_PATIENCE = 10.0
-"""Seconds without a byte."""
+"""Longest time without a byte, seconds."""
 LONGEST_WORDS = 300
 SUFFIXES = (".json", ".yaml", ".yml", ".toml")
 
@@ -50,7 +50,7 @@ def fetch(
     called: str = VARIABLE,
     ca: Path | str | None = None,
 ) -> Fetched:
-    """Return what a URL gives.
+    """Return the document at a URL.
 
     Parameters
     ----------
@@ -59,18 +59,18 @@ def fetch(
         elsewhere on the same server only. ``#sha256=…`` at its end is the digest
         of what it must return.
     patience
-        Seconds for all of it: looking up the name, the connection, every byte.
+        Time limit in seconds for everything: name lookup, connection, every byte.
     called
-        What the address is called where it is set.
+        The variable that holds the address.
     ca
-        PEM file of the authority that signed the certificate of the server, or the certificate
-        itself; None: those that this system trusts.
+        PEM file of the authority that signed the server's certificate, or the certificate itself;
+        None: those that this system trusts.
 
     Raises
     ------
     ConfigurationError
-        If it is no such address, or does not answer in time, or with an error, or with
-        nothing, or not with all that it announced, or with too much.
+        If the address is not valid, or the server does not answer in time, answers with an error,
+        nothing, or too much, or breaks off.
     """
     try:
         plain, user, password = split_url(url)
@@ -78,7 +78,7 @@ def fetch(
         raise ConfigurationError(
             f"{called} is not the address of a configuration.",
             f"{called}=https://example.org/sensor.yaml",
-            why="it must begin with http:// or https:// and name a host.",
+            why="it must start with http:// or https:// and name a host.",
         ) from error
     try:
         plain, digest = _wanted_digest(_sound(plain))
@@ -89,14 +89,18 @@ def fetch(
                 patience, lambda: _get(session, plain, _login(user, password), digest)
             )
     except DeadlineError as error:
-        raise _failed(url, f"no complete answer came within {patience:.0f} s", called) from error
+        raise _failed(
+            url, f"there was no complete answer within {patience:.0f} s", called
+        ) from error
     except Exception as error:
         raise _failed(url, _reason(error), called) from error
 
 
 def _sound(plain: str) -> str:
     if not plain.isascii() or re.search(r"[\x00-\x20]", plain):
-        raise ValueError("it has a character that no address has; a space is written %20")
+        raise ValueError(
+            "it has a character that is not allowed in addresses; a space is written %20"
+        )
     return plain
 
 
@@ -107,7 +111,7 @@ def _wanted_digest(plain: str) -> tuple[str, str | None]:
         return plain, None
     digest = fragment.removeprefix("sha256=").lower()
     if digest == fragment.lower() or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ValueError("what follows # must be sha256= and 64 hexadecimal digits")
+        raise ValueError("the part after # must be sha256= and 64 hexadecimal digits")
     return plain, digest
 
 
@@ -116,7 +120,7 @@ Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 def _login(user: str | None, password: str | None) -> Auth:
     if user is None:
-        return lambda request: request  # and none from a .netrc file
+        return lambda request: request  # no credentials from a .netrc file
     return HTTPBasicAuth(user.encode(), (password or "").encode())
 
 
@@ -141,7 +145,7 @@ def _require_same_server(answer: requests.Response, **_: object) -> None:
         there = urljoin(answer.url, answer.headers["Location"])
         if urlsplit(there)[:2] != urlsplit(answer.url)[:2]:
             answer.close()
-            raise ValueError(f"it leads to another place, {shown_url(there)}")
+            raise ValueError(f"it redirects to another server, {shown_url(there)}")
 
 
 def _read(answer: requests.Response, digest: str | None) -> Fetched:
@@ -153,7 +157,7 @@ def _read(answer: requests.Response, digest: str | None) -> Fetched:
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is longer than {MOST_BYTES} bytes")
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError("what came has another sha256 than the address says")
+        raise ValueError("the SHA-256 of the document differs from the one in the address")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -167,7 +171,7 @@ def _read(answer: requests.Response, digest: str | None) -> Fetched:
 
 
 def _said(answer: requests.Response) -> str:
-    """Return what a hub says of an error, in its own words; nothing of others."""
+    """Return a hub's own message about an error; nothing for other servers."""
     try:
         said = json.loads(next(answer.iter_content(CHUNK), b""))["error"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -186,35 +190,35 @@ def _suffix(url: str, kind: str, text: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why nothing was fetched; the text of requests' errors holds the query."""
+    """Return why nothing was fetched; the text of requests' errors contains the query."""
     if not isinstance(error, requests.RequestException):
         return str(error) or type(error).__name__
     if isinstance(error, requests.TooManyRedirects):
-        return "it leads from one address to another without end"
+        return "it redirects without end"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the answer broke off before its end"
     root = root_cause(error)
     if isinstance(root, TimeoutError):
-        return f"nothing came for {ANSWER_PATIENCE:.0f} s"
+        return f"no data for {ANSWER_PATIENCE:.0f} s"
     return getattr(root, "strerror", None) or str(root)
 
 
 def _failed(url: str, reason: str, called: str) -> ConfigurationError:
     return ConfigurationError(
         f"cannot fetch the configuration from {called} ({shown_url(url)}).",
-        f"curl -I {shown_url(url)}   (it is tried again)",
+        f"curl -I {shown_url(url)}   (acoupi tries again)",
         why=f"{reason}.",
     )
 
 
 def cache_file(url: str, fetched: Fetched) -> RenderedFile:
-    """Return the file that keeps what is good, for when the URL does not answer."""
+    """Return the file that keeps the last good document, for when the URL does not answer."""
     content = {"url": _digest(url), "suffix": fetched.suffix, "text": fetched.text}
     return RenderedFile(json.dumps(content) + "\n", PRIVATE)
 
 
 def load_cached(config: Path, url: str) -> Fetched | None:
-    """Return what that URL gave last; None if it never gave anything good.
+    """Return the last good document of that URL, or None.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Following the settings that a hub offers: signed, tried, and given up if it confirms them not."""
+"""Following a hub's settings: signed, tried, and withdrawn if the hub does not confirm them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,29 +23,29 @@ __all__ = ["KEY", "Following", "Whom", "next_look", "seconds_to_next_look", "who
 
 KEY, URL, EVERY = "ACOUPI_CONFIG_KEY", "ACOUPI_CONFIG_URL", "ACOUPI_CONFIG_EVERY"
 MARGIN = timedelta(seconds=15)
-"""After the minutes of a document, for the answer of the hub."""
+"""Extra time after the minutes of a document, for the answer of the hub."""
 USUAL, ON_TRIAL = 300.0, 10.0
-"""Seconds from one look at the hub to the next; on trial, no more than the second."""
+"""Seconds between two queries of the hub; the second while on trial."""
 NOTHING = Envelope(document="", signature="", confirmed=True)
 
 
 @dataclass(frozen=True)
 class Whom:
-    """What a sensor must know to follow a hub."""
+    """The hub that a sensor follows."""
 
     key: str
-    """The public one of the operator."""
+    """Public key of the operator."""
     url: str
-    """With the name of the sensor and its token as login."""
+    """Address of the settings, with the sensor's name and token as login."""
     sensor: str
-    """What the hub calls this one."""
+    """Name of this sensor at the hub."""
     called: str
-    """What the address is called where it is set."""
+    """The variable or setting that holds the address."""
 
 
 @dataclass(frozen=True)
 class Following:
-    """What a hub offers, and what of it is to be in force."""
+    """A hub's offer, and the configuration to apply from it."""
 
     envelope: Envelope
     """The newest one that is valid."""
@@ -62,12 +62,12 @@ class Following:
         fetch: Callable[[str], Fetched],
         before: Followed | None,
     ) -> Self:
-        """Ask the hub; without a valid answer, what it offered last stays.
+        """Query the hub; without a valid answer, its last offer stays.
 
         Raises
         ------
         ConfigurationError
-            If the key is none, or the hub never gave anything valid.
+            If the key is not valid, or the hub never gave anything valid.
         """
         before = before or Followed()
         require_key(whom.key)
@@ -90,16 +90,16 @@ class Following:
 
     @property
     def document(self) -> Document:
-        """The configuration that is to be in force."""
+        """The configuration to apply."""
         return Document(json.dumps(self.used.settings), ".json", self.origin)
 
     @property
     def origin(self) -> str:
-        """What is in force, in words."""
+        """The document in force, in words."""
         return f"document {self.used.number} of {self.whom.called} ({shown_url(self.whom.url)})"
 
     def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
-        """Return the files that keep what is followed."""
+        """Return the files that store the followed documents."""
         if self.fault is not None:
             return {}
         text = self.envelope.model_dump_json()
@@ -109,22 +109,22 @@ class Following:
         return files
 
     def refused(self, before: Followed | None, why: str) -> Followed:
-        """Return how far it is followed if what is offered cannot be put in force."""
+        """Return the state of following if the offer cannot be applied."""
         in_force = 0 if before is None else before.in_force
         if in_force == self.used.number:
-            return self.followed  # it is not the document that is wrong
+            return self.followed  # the fault is not in the document
         return self.followed.model_copy(
             update={"in_force": in_force, "given_up": why, "since": None}
         )
 
 
 def whom_variables_say(given: Mapping[str, str]) -> Whom:
-    """Return whom a home follows that sets itself up.
+    """Return the hub that a home follows that sets itself up.
 
     Raises
     ------
     ConfigurationError
-        If the variables do not say it.
+        If the variables are incomplete.
     """
     key, url = given[KEY], given.get(URL, "")
     try:
@@ -133,7 +133,7 @@ def whom_variables_say(given: Mapping[str, str]) -> Whom:
         sensor = None
     if not sensor:
         raise ConfigurationError(
-            f"{KEY} is set, and {URL} does not say of which hub and sensor.",
+            f"{KEY} is set, but {URL} does not name the hub and sensor.",
             f"{URL}=https://oak-1:TOKEN@hub.example.org/v1/settings",
             why="it must hold the name of the sensor at the hub, and its token.",
         )
@@ -141,20 +141,22 @@ def whom_variables_say(given: Mapping[str, str]) -> Whom:
 
 
 def _valid(text: str, whom: Whom, before: Followed) -> Envelope:
-    """Return what the hub sent; raises if it is not signed, or older than what came before."""
+    """Return the hub's document; raises if it is not signed, or older than an earlier one."""
     try:
         envelope = Envelope.model_validate_json(text)
     except ValidationError as error:
-        raise _refused(whom, "what came is not signed") from error
+        raise _refused(whom, "the document is not signed") from error
     offer = envelope.opened(whom.key, whom.sensor)
     if offer.number < before.number:
-        late = f"it is document {offer.number}, and document {before.number} came before"
+        late = (
+            f"it is document {offer.number}, older than document {before.number} that came before"
+        )
         raise _refused(whom, late)
     return envelope
 
 
 def _kept(config: Path, url: str) -> Envelope | None:
-    """Return what the hub offered last; None if that is not known."""
+    """Return the hub's last offer, or None."""
     kept = load_cached(config, url)
     if kept is None:
         return None
@@ -166,14 +168,14 @@ def _kept(config: Path, url: str) -> Envelope | None:
 
 def _refused(whom: Whom, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"what {whom.called} gives is refused.",
+        f"the document from {whom.called} is refused.",
         "acoupi fleet set --status   (at the hub)",
         why=f"{why}.",
     )
 
 
 def _on(before: Followed, offer: Offer, envelope: Envelope) -> Followed:
-    """Return how far it is followed with what the hub says now."""
+    """Return the state of following with the hub's current answer."""
     now = data.utc_now()
     if offer.number < before.number:  # kept, while the newest could not be put in force
         return before
@@ -193,7 +195,7 @@ def _on(before: Followed, offer: Offer, envelope: Envelope) -> Followed:
 
 def _given_up(followed: Followed) -> ConfigurationError:
     return ConfigurationError(
-        f"document {followed.number} of the hub is not followed.",
+        f"document {followed.number} of the hub is not applied.",
         "acoupi fleet set --status   (at the hub)",
         why=f"{followed.given_up}.",
     )
@@ -208,13 +210,13 @@ def _confirmed(config: Path) -> Envelope:
 
 
 def next_look(environ: Mapping[str, str], followed: Followed | None) -> float:
-    """Return the seconds until a hub is to be asked again; endless where there is none."""
+    """Return the seconds until the next query of a hub; infinite if there is none."""
     if not environ.get(KEY):
         return float("inf")
     return seconds_to_next_look(followed, float(environ.get(EVERY) or USUAL))
 
 
 def seconds_to_next_look(followed: Followed | None, every: float = USUAL) -> float:
-    """Return the seconds until a hub is to be asked again; soon while something is tried."""
+    """Return the seconds until a hub is to be asked again; soon while on trial."""
     is_on_trial = followed is not None and followed.since is not None and not followed.given_up
     return min(every, ON_TRIAL) if is_on_trial else every

@@ -1,4 +1,4 @@
-"""The image that a hub gives to a sensor in containers: by ``acoupi update`` and ``rollback``."""
+"""Applying a hub's image to a sensor in containers, by ``acoupi update`` and ``rollback``."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,21 +13,21 @@ from acoupi.targets.compose import ComposeTarget
 __all__ = ["Containers", "Images", "run_from", "went_back"]
 
 OWN_PART = 0.5
-"""Of the minutes of a document: so long an update may take to prove itself here."""
+"""Share of a document's minutes that an update may take to prove itself here."""
 UNJUDGED = ("switching", "judging")
 
 
 class Images(Protocol):
-    """What can be done with the image of a sensor."""
+    """The operations on the image of a sensor."""
 
     def records(self) -> list[UpdateRecord]:
-        """Return the updates that are kept, the newest first."""
+        """Return the recorded updates, the newest first."""
 
     def update(self, image: str, minutes: float) -> None:
-        """Run from an image; raises a `TargetError` if it went back by itself, or was refused."""
+        """Run from an image; raises a `TargetError` if it went back, or was refused."""
 
     def roll_back(self) -> None:
-        """Go back to what ran before the last update."""
+        """Undo the last update."""
 
 
 class Containers:
@@ -37,7 +37,7 @@ class Containers:
         self._target, self._tell = target, tell
 
     def records(self) -> list[UpdateRecord]:
-        """Return the updates that are kept, the newest first."""
+        """Return the recorded updates, the newest first."""
         return all_records(self._target.settings)
 
     def update(self, image: str, minutes: float) -> None:
@@ -46,19 +46,19 @@ class Containers:
         Raises
         ------
         TargetError
-            If it went back by itself, or was refused.
+            If it went back, or was refused.
         """
         found = self._bundle()
         update(found, Update(get=lambda: fetch(found, image), minutes=minutes, tell=self._tell))
 
     def roll_back(self) -> None:
-        """Go back to what ran before the last update."""
+        """Undo the last update."""
         roll_back(self._bundle())
 
     def _bundle(self) -> ComposeTarget:
         if not isinstance(self._target, ComposeTarget):
             raise TargetError(
-                "the image that the hub gives is refused.",
+                "the image from the hub is refused.",
                 "acoupi help moving-and-updating",
                 why=f'this sensor runs on the target "{self._target.name}", from the installed '
                 "package.",
@@ -67,19 +67,19 @@ class Containers:
 
 
 def run_from(images: Images, image: str | None, minutes: float, state: FromHub) -> FromHub:
-    """Let a sensor run from what a hub gives; return what is so then.
+    """Run a sensor from the hub's image; return the new state.
 
     Parameters
     ----------
     image
-        None: from what it ran before the hub gave any.
+        None: the image before the hub gave any.
     minutes
-        Of the document.
+        Minutes of the document.
 
     Raises
     ------
     AcoupiError
-        If it runs from the image of before, and why.
+        If it runs from the previous image, with the reason.
     """
     if image == state.image:
         return state
@@ -90,7 +90,7 @@ def run_from(images: Images, image: str | None, minutes: float, state: FromHub) 
         raise TargetError(
             f"the update to {image} was undone.",
             "acoupi fleet update …   (again, at the hub)",
-            why="it was interrupted, and nobody judged it.",
+            why="it was interrupted, and never judged.",
         )
     last = next((one for one in known if one.stage != "undone"), None)
     if last and (last.after.name, last.before.name) == (state.image, name):
@@ -102,12 +102,12 @@ def run_from(images: Images, image: str | None, minutes: float, state: FromHub) 
 
 
 def went_back(images: Images, state: FromHub) -> bool:
-    """Return whether somebody went back from what the hub decided: ``acoupi rollback``."""
+    """Return whether a person undid the hub's choice by ``acoupi rollback``."""
     last = next(iter(images.records()), None) if state.image else None
     return last is not None and last.stage == "undone" and last.after.name == state.image
 
 
 def _before(images: Images, image: str | None) -> str | None:
-    """Return from what a sensor ran before an image."""
+    """Return the image that a sensor ran from before another."""
     found = (one.before.name for one in images.records() if one.after.name == image)
     return next(found, image)

@@ -1,8 +1,8 @@
-"""Following a hub in a home that a person set up: what it gives stands over what they chose.
+"""Following a hub in a home that a person set up: its settings override theirs.
 
-It works beside the commands that a person would type: `look` sets the sensor up with the
-settings of the hub, as ``acoupi config set --apply`` does. Services may not change their own
-configuration there, so none of this runs in one of them.
+It works like the commands of a person: `look` sets the sensor up with the hub's settings, as
+``acoupi config set --apply`` does. Services may not change their own configuration there, so
+this never runs in a service.
 """
 
 import json
@@ -56,18 +56,18 @@ NOTHING = Offer(sensor="", number=0, minutes=60, settings={})
 def look(
     settings: Settings, tell: Tell, fetch: Fetch | None = None, images: Images | None = None
 ) -> FromHub:
-    """Ask the hub once, and put in force what it gives; return what is in force then.
+    """Query the hub once, and apply its settings; return what is in force then.
 
-    Where nothing says whom to follow, what was chosen holds again.
+    Without a hub to follow, the sensor's own settings return.
 
     Parameters
     ----------
     tell
-        Is told what is done, in words.
+        Called with each step, in words.
     fetch
-        How to get what a URL gives; None: over HTTP.
+        Fetches a URL; None: over HTTP.
     images
-        What can be done with the image of the sensor; None: by the engine.
+        The operations on the sensor's image; None: those of the engine.
 
     Raises
     ------
@@ -125,23 +125,23 @@ class _Home:
         """
         if is_there(self.config / MARKER):
             raise ConfigurationError(
-                "this sensor follows its hub by itself, or not at all.",
+                "acoupi fleet follow is not for this sensor.",
                 "acoupi help fleet-settings   (ACOUPI_CONFIG_URL and ACOUPI_CONFIG_KEY)",
-                why="it sets itself up from variables.",
+                why="it sets itself up from variables, which may name a hub to follow.",
             )
         sensor = Sensor.read(self.settings)
         try:
             sensor.program_class  # noqa: B018 - raises
         except ProgramError as error:
             raise ConfigurationError(
-                "what a hub gives cannot be checked here.",
-                f"pip install the package of {sensor.program_name}   (beside acoupi)",
+                "the hub's settings cannot be checked here.",
+                f"pip install the package of {sensor.program_name}   (where acoupi is installed)",
                 why=f"{error.message} {error.why or ''}".strip(),
             ) from error
         return sensor
 
     def _without_hub(self, before: FromHub) -> FromHub:
-        """Put in force again what was chosen, if a hub gives anything."""
+        """Return to the sensor's own settings, if a hub's are in force."""
         after = self._with(NOTHING, f"{ACT}: no sensor.hub.key", before)
         after = FromHub(target=before.target, since=after.since)
         if before != after:
@@ -149,7 +149,7 @@ class _Home:
         return after
 
     def _with(self, offer: Offer, origin: str, before: FromHub) -> FromHub:
-        """Put in force what a hub gives: settings, for which services restart, then the image."""
+        """Apply a hub's settings, with a restart of services, then its image."""
         after = self._with_settings(offer.settings, origin, before)
         if offer.image != after.image:
             after = run_from(self.images, offer.image, offer.minutes, after)
@@ -161,7 +161,7 @@ class _Home:
         after = before
         if given != before.settings:
             after = self._set_up(given, origin, before)
-            self.tell(f"in force: {origin}" if given else "in force: what was chosen here")
+            self.tell(f"in force: {origin}" if given else "in force: the sensor's own settings")
         if after.restart_due:
             target = Sensor.read(self.settings).target
             runs_here = target.starts_here and not target.renders_folder
@@ -172,16 +172,16 @@ class _Home:
         return after
 
     def _back(self, before: FromHub, error: AcoupiError) -> FromHub:
-        """Put in force again what was before something failed."""
+        """Return to the previous settings after a failure."""
         now = read_from_hub(self.config) or before
         try:
-            return self._with_settings(before.settings, "what was in force before", now)
+            return self._with_settings(before.settings, "the previous settings", now)
         except AcoupiError as second:
             error.add_note(f"going back failed, too: {second}")
             return read_from_hub(self.config) or now
 
     def _set_up(self, given: dict[str, Any], origin: str, before: FromHub) -> FromHub:
-        """Set the home up with the settings of a hub; all is written, or nothing."""
+        """Set the home up with a hub's settings, all or nothing."""
         with using_home(self.settings.home), changing(self.config, ACT):
             sensor = Sensor.read(self.settings)
             schema = sensor.program_class.get_config_schema()
@@ -225,7 +225,7 @@ class _Home:
         return stored
 
     def _write(self, state: FromHub, others: Mapping[Path, RenderedFile]) -> None:
-        """Write what is not as it is on the disk already; services may read it, and no secrets."""
+        """Write changed files; services may read them, without secrets."""
         readable = {path: RenderedFile(one.text) for path, one in others.items()}
         files = {**readable, self.config / FROM_HUB: _file(state)}
         with changing(self.config, ACT):
@@ -235,7 +235,7 @@ class _Home:
 
 
 def _whom(hub: Hub) -> Whom:
-    """Return whom a sensor follows that has a key, and so all the rest."""
+    """Return the hub that a sensor with a key follows."""
     token = hub.token.get_secret_value() if hub.token else ""
     sensor, (scheme, place, path, *_) = hub.name or "", urlsplit(hub.url or "")
     url = f"{scheme}://{quote(sensor, safe='')}:{quote(token, safe='')}@{place}{path}{PAGE}"
@@ -247,7 +247,7 @@ def _fetch(url: str, ca: Path | str | None) -> Fetched:
 
 
 def _stood(base: Mapping[str, Any], names: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what stands where settings are to be put, and those for which nothing stands."""
+    """Return the current values of settings to override, and those without a value."""
     chosen, unset = dict[str, Any](), list[str]()
     for name in names:
         here: Any = base
@@ -291,9 +291,9 @@ def _text(path: Path) -> str | None:
 
 def _gone_back(state: FromHub) -> ConfigurationError:
     return ConfigurationError(
-        f"the image {state.image} of the hub is not what runs.",
+        f"the hub's image {state.image} is not running.",
         "acoupi fleet unset …   (at the hub, or acoupi fleet update with another)",
-        why="somebody went back here: acoupi rollback.",
+        why="a person undid it here: acoupi rollback.",
     )
 
 

@@ -36,13 +36,13 @@ NAME, LATITUDE, LONGITUDE = (
 )
 SERVICES = "ACOUPI_SERVICES"
 OTHERS = ("ACOUPI_HOME", SERVICES, BALENA_DEVICE, "TZ")
-"""Other variables that the result depends on."""
+"""Other variables that affect the result."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything that a home is set up from, read once."""
+    """All sources of a home's setup, read once."""
 
     program: str
     variables: Mapping[str, str]
@@ -51,28 +51,28 @@ class Sources:
     url: str | None
     """Where it was fetched from; None if it was not fetched."""
     device_id: str | None
-    """As a variable gives it."""
+    """The name, from a variable."""
     name: str | None
-    """Of the deployment; None: that of the device."""
+    """Name of the deployment; None: that of the device."""
     latitude: float | None
     longitude: float | None
     services: tuple[str, ...]
-    """The workers that exist; empty: whichever the program has."""
+    """The existing workers; empty: those of the program."""
     digest: str
     taken: tuple[str, ...]
-    """What is taken from where, in words, without secrets."""
+    """The source of each setting, in words, without secrets."""
     fault: AcoupiError | None
-    """What is wrong although the last good document can be used."""
+    """A fault despite which the last good document can be used."""
     following: Following | None = None
-    """What a hub offers; None: the document is not signed."""
+    """The hub's offer; None: the document is not signed."""
 
     @property
     def followed(self) -> Followed | None:
-        """How far the documents of a hub are followed, once all of this is in force."""
+        """The state of following a hub, once all of this is in force."""
         return None if self.following is None else self.following.followed
 
     def to_keep(self, config: Path) -> dict[Path, RenderedFile]:
-        """Return the files that hold what was fetched; nothing if it is not the newest."""
+        """Return the files that store the fetched document; none if it is not the newest."""
         if self.following is not None:
             return self.following.to_keep(config)
         if self.url is None or self.document is None or self.fault is not None:
@@ -87,23 +87,23 @@ def read_sources(
     fetch: Callable[[str], Fetched],
     followed: Followed | None = None,
 ) -> Sources:
-    """Read all sources; if a URL fails, what it gave last is used.
+    """Read all sources; if a URL fails, its last good document is used.
 
     Parameters
     ----------
     environ
         The variables.
     config
-        The folder in which the last good document is kept.
+        The folder of the last good document.
     fetch
-        How to get what a URL gives.
+        Fetches a URL.
     followed
-        How far the documents of a hub were followed so far.
+        The state of following a hub so far.
 
     Raises
     ------
     ConfigurationError
-        Naming the variable that is unknown, wrong or contradicts another.
+        Naming the variable that is unknown, not valid or contradicts another.
     """
     given = {name: value for name, value in environ.items() if value}
     check_known(given)
@@ -124,7 +124,7 @@ def read_sources(
         raise ConfigurationError(
             f"{FILE} and {URL} contradict each other.",
             f"remove one of the two variables, {FILE} or {URL}",
-            why="both give the configuration, and only one of them can.",
+            why="both name a configuration, and only one can be used.",
         )
     following = None
     if KEY in given:

@@ -1,4 +1,4 @@
-"""The target of a home that set itself up: its services are run elsewhere, and only read here."""
+"""The target of a home that set itself up: services are started elsewhere, and only read here."""
 
 import os
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class ProvisionedTarget(ProcessTarget):
         return [*services, service_status(own, SETUP, SETUP)]
 
     def settings_of(self, service: str) -> Settings:
-        """Return the settings of a service: in a container, its folders are beside our own."""
+        """Return the settings of a service: in a container, its folders are beside this one's."""
         run, log = self.settings.run_dir, self.settings.log_dir
         if run.name != os.environ.get("ACOUPI_SERVICE"):
             return self.settings
@@ -52,7 +52,7 @@ class ProvisionedTarget(ProcessTarget):
         raise self._not_ours("stop")
 
     def check(self) -> None:
-        """Refuse: a deployment begins by variables."""
+        """Refuse: deployments are started by variables."""
         raise self._not_ours("start")
 
     def _not_ours(self, act: str) -> TargetError:

@@ -1,4 +1,4 @@
-"""What a service may do with each place of the disk: one table, for every target.
+"""The rights of services on each place of the disk: one table for all targets.
 
 A service has one or more jobs, which follow from its queues; it may do what any of
 them may. The table is also what ``tests/docker/test_access.py`` tries from inside
@@ -15,7 +15,7 @@ __all__ = ["ACCESS", "Access", "Job", "Mount", "Place", "access_of", "mounts_for
 
 
 class Access(IntEnum):
-    """What may be done with a place; each allows what is before it."""
+    """Rights on a place; each includes the ones before it."""
 
     NONE = 0
     READ = 1
@@ -42,14 +42,14 @@ ACCESS: Mapping[Place, Mapping[Job, Access]] = {
     "read": {"recorder": READ, "model": READ, "manager": READ, "sender": READ},
     "written": {"recorder": WRITE, "model": READ, "manager": WRITE, "sender": WRITE},
 }
-"""What is not named is NONE. Everyone's own log and own part of ``run/`` are written besides."""
+"""Anything else is NONE. Each service also writes its own log and part of ``run/``."""
 
 _WORDS: Mapping[Place, str] = {
     "config": "`config/` without secrets, `app.py`",
     "data": "`data/`, with the databases",
     "spool": "`data/spool/`, or `paths.tmp_audio`",
     "recordings": "`data/recordings/`, or `paths.recordings`",
-    "cache": "`data/cache/`: models that libraries fetched",
+    "cache": "`data/cache/`: models that libraries downloaded",
     "outbox": "the database or file of messages, if it is not in `data/`",
     "keys": "certificates and keys of messengers",
     "read": "other files that are marked as read only",
@@ -59,14 +59,14 @@ _WORDS: Mapping[Place, str] = {
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder that a service sees; at the same absolute path as on the host."""
+    """A folder mounted into a service, at the same absolute path as on the host."""
 
     source: Path
     read_only: bool = False
 
 
 def access_of(jobs: Collection[Job], places: Iterable[Place]) -> Access:
-    """Return what a service with these jobs may do with something that is all these places.
+    """Return the rights of a service with these jobs on something that is all these places.
 
     Examples
     --------
@@ -82,9 +82,9 @@ def mounts_for(
 ) -> tuple[Mount, ...]:
     """Return the mounts that give a service what it may have, by path.
 
-    A place below another is mounted by itself only if the service may do more or less
-    with it. It cannot be hidden there: who may write a folder reads all of it. What is
-    only read is left as it is there, because nobody makes it if it is missing.
+    A place below another is mounted separately only if the rights on it differ. It cannot be hidden
+    there: whoever may write a folder can read all of it. Read-only places below are not mounted
+    separately, because nothing makes them if they are missing.
     """
     mounts: dict[Path, Access] = {}
     for path in sorted(places):

@@ -80,7 +80,7 @@ def _service_rules(service: Service, reached: Sequence[str]) -> str:
 
 
 def _literal(queue: str) -> str:
-    """Escape the wildcards of redis; no queue name contains any so far."""
+    """Escape the wildcards of redis; no queue name has any so far."""
     return "".join(f"\\{one}" if one in "*?[]\\" else one for one in queue)
 
 

@@ -1,4 +1,4 @@
-"""How Celery is set: what may be chosen of it, and what published programs know of it."""
+"""The settings of Celery: those that can be chosen, and those of published programs."""
 
 from pydantic import BaseModel, Field
 
@@ -32,16 +32,16 @@ class CeleryConfig(BaseModel):
 
 
 class CelerySettings(BaseModel):
-    """What may be set of Celery: ``config/celery.json``.
+    """The settings of Celery that can be chosen: ``config/celery.json``.
 
-    Serialisation is not among it: messages are JSON, and nothing else is read.
+    Serialisation is not one of them: messages are always JSON.
     """
 
     broker_url: str | None = None
     """``redis://…``, ``amqp://…`` or another that Celery supports; None: the embedded broker."""
     task_soft_time_limit: int = Field(default=540, gt=0)
-    """Seconds after which a task is asked to end (a slow model on a slow board needs minutes)."""
+    """Seconds after which a task is asked to stop (a slow model on a slow board needs minutes)."""
     task_time_limit: int = Field(default=600, gt=0)
-    """Seconds after which it is ended; a recording's own length, and its end, not counted."""
+    """Seconds after which it is killed; the length of a recording is not counted."""
     beat_max_loop_interval: int = Field(default=1, gt=0)
     """Longest sleep of beat, seconds."""

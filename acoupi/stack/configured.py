@@ -42,7 +42,7 @@ def read_program_name(settings: Settings) -> str:
     Raises
     ------
     NotConfiguredError
-        If there is none.
+        If there is no sensor.
     ConfigurationError
         If its file is damaged.
     """
@@ -62,7 +62,7 @@ def read_program_name(settings: Settings) -> str:
 
 
 def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
-    """Return what a function reads from ``config/``; read again if a setup came in between.
+    """Return what a function reads from ``config/``; read again if a setup changed it meanwhile.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
     Raises
     ------
     AcoupiError
-        As `read` does.
+        Those of `read`.
     """
     for left in reversed(range(MOST_READINGS)):
         before = _stamps(settings)
@@ -90,7 +90,7 @@ def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
 
 
 def _stamps(settings: Settings) -> list[tuple[int, int] | None]:
-    """Return what tells one version of the files from another; moving a file keeps it."""
+    """Return a mark of the files' version, which stays the same when a file is moved."""
     files = (settings.program_name_file, settings.program_config_file, settings.celery_config_file)
     return [_stamp(path) for path in files]
 

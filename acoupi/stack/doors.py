@@ -20,10 +20,10 @@ def door_keeper(stack: Stack) -> Service | None:
 
 
 def door_roles(stack: Stack) -> dict[str, str]:
-    """Return the services that reach the stores through a door of their own only, and their roles.
+    """Return the services that reach the stores only through a door, with their roles.
 
-    These are the workers that run models, and the page. Without a worker of the default queue,
-    nobody would answer them, and there is none.
+    These are the workers that run models, and the page. Without a worker of the default queue
+    nothing would answer them, and there are none.
     """
     if door_keeper(stack) is None:
         return {}

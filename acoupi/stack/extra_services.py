@@ -1,7 +1,7 @@
-"""Services that are no workers: declared by entry points of the group ``acoupi.services``.
+"""Services that are not workers, declared by entry points of the group ``acoupi.services``.
 
 Each names a function of the settings of a home that returns a `Service`, or
-None where the sensor is to have none. `extra_service` fills in what all have
+None if the sensor should have none. `extra_service` fills in what all have
 in common; what the module of such a service must have is described in
 `acoupi.services.serving`.
 """
@@ -49,23 +49,23 @@ def extra_service(
     settings
         Of the home.
     name
-        Also its role, and that of its container, lock, log and pulse.
+        Its name; also its role, and the name of its container, lock, log and pulse.
     module
-        With the functions that `acoupi.services.serving` calls.
+        The module, with the functions that `acoupi.services.serving` calls.
     port
-        On which it listens; None: on none.
+        The port on which it listens, or None.
     network
-        Whether it talks to other machines by itself.
+        Whether it connects to other machines.
     mounts
-        What it sees besides the configuration, its log and its part of ``run/``: ``data/``
+        Mounts in addition to the configuration, its log and its part of ``run/``: ``data/``
         of the home, for instance.
     memory_bytes
-        What it may use.
+        Its limits.
 
     Raises
     ------
     ConfigurationError
-        If it cannot be called that.
+        If the name is not valid.
     """
     check_name(name)
     return Service(
@@ -122,7 +122,7 @@ def with_extra_services(stack: Stack, settings: Settings) -> Stack:
     Raises
     ------
     ConfigurationError
-        If one cannot be had, or two services have one name or one port.
+        If one cannot be loaded, or two services share a name or a port.
     """
     extras = extra_services(settings)
     services = (*stack.services, *extras)

@@ -39,15 +39,15 @@ logger = logging.getLogger(__name__)
 
 
 def available_programs() -> dict[str, str]:
-    """Return the installed programs: where each is, by its short name, sorted."""
+    """Return the modules of installed programs by short name, sorted."""
     return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
 
 
 def programs_to_choose() -> dict[str, str]:
-    """Return the installed programs, also those that packages for acoupi gave no name.
+    """Return the installed programs, including those without a name, from packages for acoupi.
 
-    These have the name of their package. It reads the metadata of every package: for
-    people who choose, not for what runs.
+    These get the name of their package. It reads the metadata of every package: for people who
+    choose, not for running sensors.
     """
     unnamed = {one.name: one.program for one in published_packages()}
     return {**available_programs(), **unnamed}
@@ -64,17 +64,17 @@ def load_program_class(
         The name of an installed program (``default``), a module
         (``my.program``), or a module and a class (``my.program:Program``).
         Of several programs in a module the one named ``Program`` is taken,
-        else the last; a program that another one there extends does not count.
+        else the last; a program that another one extends does not count.
     choose
-        What chooses a program, for errors; ``{}`` stands for its name.
+        The command that chooses a program, for errors; ``{}`` stands for its name.
 
     Raises
     ------
     ProgramNotFoundError
-        If there is no such program, or importing it failed; says what is
+        If there is no such program, or importing it failed; the error says what is
         missing.
     InvalidProgramError
-        If the module holds no program, or the class is none; if its configuration has a
+        If the module holds no program, or the class is not one; if its configuration has a
         setting of a type that is not supported.
     """
     place = available_programs().get(program_name, program_name)
@@ -109,7 +109,7 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or ""
-        # Is it the module itself that is not there, or one that it needs?
+        # Is the module itself missing, or one that it imports?
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise _not_found(program_name, choose) from error
         raise ProgramNotFoundError(
@@ -184,7 +184,7 @@ def _only_class(program_name: str, module: ModuleType) -> "type[AcoupiProgram[An
             help="give it a class that extends acoupi.programs.AcoupiProgram",
             why=f"the module {module.__name__} holds no such class.",
         )
-    # What another one here extends is its template, whatever it is called.
+    # A class that another one here extends is its template, whatever its name.
     most_derived = [
         kind
         for kind in whole

@@ -1,4 +1,4 @@
-"""What services see of the home, and of the folders that the configuration names."""
+"""The mounts of services: parts of the home, and folders named in the configuration."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is the same for all workers of a program, as far as their mounts depend on it."""
+    """The facts about a program on which its workers' mounts depend."""
 
     settings: Settings
     places: Mapping[Path, Collection[Place]]
@@ -61,7 +61,7 @@ class Surroundings:
     def mounts(
         self, name: str, queues: Collection[str], *, records: bool, network: bool
     ) -> tuple[Mount, ...]:
-        """Return what a worker sees."""
+        """Return the mounts of a worker."""
         jobs = self._jobs(name, queues, records=records, network=network)
         named = mounts_for(jobs, self.places)
         return own_mounts(self.settings, name) + named + self._doors(name)
@@ -69,7 +69,7 @@ class Surroundings:
     def _jobs(
         self, name: str, queues: Collection[str], *, records: bool, network: bool
     ) -> list[Job]:
-        """Return what a worker does, as the table of `acoupi.stack.access` calls it."""
+        """Return the jobs of a worker, as named in the table of `acoupi.stack.access`."""
         if name in self.callers:
             return ["model"]
         others = set(queues) - {self.recording_queue, DETECTION_QUEUE}
@@ -95,12 +95,12 @@ class Surroundings:
 
 
 def _places(config: BaseModel | None, settings: Settings) -> dict[Path, set[Place]]:
-    """Return every folder and file that a worker of a program may need, and what it is."""
+    """Return every folder and file that a worker of a program may need, with its kinds."""
     home, folder = settings.home, settings.program_config_file.parent
     places = {
         path: kinds
         for path, kinds in places_of(config, home).items()
-        if not path.is_relative_to(folder)  # there, nobody writes
+        if not path.is_relative_to(folder)  # nothing is written there
     }
     known = set().union(*places.values())
     usual: dict[Path, Place] = {home / "data": "data", cache_folder(home): "cache"}
@@ -111,10 +111,10 @@ def _places(config: BaseModel | None, settings: Settings) -> dict[Path, set[Plac
 
 
 def cache_folder(home: Path) -> Path:
-    """Return where libraries keep what they fetch: in containers nobody has a folder of a user.
+    """Return the cache folder of libraries: in containers, users have no home folder.
 
-    A model that is fetched once (``acoupi task run detection_task``) is there for the detector,
-    which has no network. While the sensor runs, nobody writes there.
+    A model that is downloaded once (``acoupi task run detection_task``) is there for the detector,
+    which has no network. While the sensor is running, nothing is written there.
     """
     return home / "data" / "cache"
 
@@ -125,7 +125,7 @@ def cache_variable(home: Path) -> dict[str, str]:
 
 
 def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...]:
-    """Return the variables that every service of ours has in its container."""
+    """Return the variables that every acoupi service has in its container."""
     own = settings.of_service(name)
     variables = {
         "ACOUPI_HOME": str(settings.home),
@@ -137,7 +137,7 @@ def own_environment(settings: Settings, name: str) -> tuple[tuple[str, str], ...
 
 
 def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) -> bool:
-    """Return whether a service writes no folder that another writes, so that it can have a user."""
+    """Return whether a service shares no written folder, so that it can have its own user."""
     own = settings.of_service(name)
     home = settings.home
     folders = {own.log_dir, own.run_dir, waiting_folder(home, name), live_folder(home, name)}
@@ -145,14 +145,14 @@ def writes_only_its_own(settings: Settings, name: str, mounts: Iterable[Mount]) 
 
 
 def user_variable(service: str) -> str:
-    """Return the variable of the user that a service has for itself in a container."""
+    """Return the variable with a service's own user in a container."""
     return f"ACOUPI_UID_{service.upper().replace('-', '_')}"
 
 
 def own_files(settings: Settings, name: str) -> tuple[Path, ...]:
     """Return all files that a service writes in its folders in ``log/`` and ``run/``.
 
-    They are written in place, so a container can be given them and not the folders: then it
+    They are written in place, so a container can get only these files and not the folders: then it
     can make no other files.
     """
     own = settings.of_service(name)
@@ -162,9 +162,9 @@ def own_files(settings: Settings, name: str) -> tuple[Path, ...]:
 
 
 def own_mounts(settings: Settings, name: str) -> tuple[Mount, ...]:
-    """Return what every service of ours sees of the home: the configuration, and its own folders.
+    """Return the mounts of every acoupi service: the configuration, and its own folders.
 
-    Nobody sees all of it, nor ``secrets/``.
+    None gets the whole home, or ``secrets/``.
     """
     own = settings.of_service(name)
     return (

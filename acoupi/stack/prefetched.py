@@ -1,4 +1,4 @@
-"""Where the libraries of models find what they keep: weights, and code that they compiled."""
+"""The caches of models' libraries: weights, and compiled code."""
 
 import os
 import shutil
@@ -11,17 +11,17 @@ __all__ = ["carried_folder", "use_carried"]
 
 
 def carried_folder() -> Path:
-    """Return where an image carries what its models fetched while it was built."""
+    """Return the folder in an image with downloads of its models from the build."""
     return Path(sys.prefix) / "acoupi-cache"
 
 
 def use_carried(variables: MutableMapping[str, str] = os.environ) -> None:
-    """Let libraries find what the image carries, before they are imported.
+    """Make libraries find the image's downloads, before they are imported.
 
-    The folder that they are given (``XDG_CACHE_HOME``) is completed if it can be written. Else
-    they get a temporary one with links to all that is in it and in the image: some libraries
-    (numba, and so librosa) fail where they can write nothing. Without such a folder, and with an
-    image that carries nothing, nothing happens.
+    Missing files are copied to their cache folder (``XDG_CACHE_HOME``) if it is writable. Otherwise
+    they get a temporary folder with links to its files and the image's: some libraries (numba, and
+    so librosa) fail if they can write nothing. Without such a folder, or downloads in the image,
+    nothing happens.
     """
     carried = carried_folder()
     given = variables.get("XDG_CACHE_HOME")
@@ -34,7 +34,7 @@ def use_carried(variables: MutableMapping[str, str] = os.environ) -> None:
     try:
         links = Path(tempfile.mkdtemp(prefix="acoupi-cache-"))
     except OSError:
-        return  # nothing can be written here, as where a program is only looked at
+        return  # nothing can be written here, as when a program is only inspected
     _complete(links, carried, link=True)
     _complete(links, own, link=True)
     variables["XDG_CACHE_HOME"] = str(links)

@@ -1,4 +1,4 @@
-"""Packages for acoupi that name no program: what they bring, and their licences."""
+"""Packages for acoupi without an entry point: their programs and licences."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 RESTRICTED = re.compile(r"\bNC\b|non-?commercial|-nc\b|\bSA\b|AGPL|proprietary", re.IGNORECASE)
 
 FETCHED = {"acoupi-birdnet": "BirdNET 2.4, CC BY-NC-SA 4.0"}
-"""Weights, and their licence, that a package fetches instead of bringing them: its own licence is
-that of its code alone."""
+"""Weights that a package downloads, with their licence: the package's own licence only covers its
+code."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _needs(package: Distribution) -> list[str]:
 
 
 def normal(name: str) -> str:
-    """Return the name of a package as indexes compare it."""
+    """Return the normalised name of a package."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -70,7 +70,7 @@ def _modules(package: Distribution) -> Iterator[str]:
 
 
 def licences_of(module: str) -> list[str]:
-    """Return the licence of the package that a module is in, and restricted ones of what it needs.
+    """Return the licence of a module's package, and restrictive ones of its requirements.
 
     Weights of models come with packages, under their licences.
     """
@@ -85,7 +85,7 @@ def licences_of(module: str) -> list[str]:
 
 
 def _licence(name: str) -> str | None:
-    """Return what a package says of its licence, in a line; None: it is not there."""
+    """Return the licence of a package, in a line; None if it is not installed."""
     try:
         found = distribution(name)
     except PackageNotFoundError:
@@ -110,7 +110,7 @@ def stated_licence(metadata: Mapping[str, Any]) -> str:
     >>> stated_licence({})
     'not stated'
     >>> stated_licence({"name": "acoupi_birdnet", "license": "MIT"})
-    'MIT; the weights that it fetches: BirdNET 2.4, CC BY-NC-SA 4.0'
+    'MIT; the weights that it downloads: BirdNET 2.4, CC BY-NC-SA 4.0'
     """
     said = str(metadata.get("license_expression") or metadata.get("license") or "")
     classifiers = [
@@ -120,4 +120,4 @@ def stated_licence(metadata: Mapping[str, Any]) -> str:
     ]
     licence = said.strip().partition("\n")[0] or ", ".join(classifiers) or "not stated"
     weights = FETCHED.get(normal(str(metadata.get("name", ""))))
-    return licence if weights is None else f"{licence}; the weights that it fetches: {weights}"
+    return licence if weights is None else f"{licence}; the weights that it downloads: {weights}"

@@ -62,12 +62,12 @@ class AlreadyRunningError(TargetError):
 
 @dataclass(kw_only=True)
 class ServiceFacts:
-    """What is known of a service: from itself (`Pulse`), or from outside."""
+    """The state of a service, from itself (`Pulse`) or from outside."""
 
     name: str
     state: str
     message: str | None = None
-    """Why it is in that state, where that is not plain."""
+    """Why it is in that state, if that is not obvious."""
     pid: int | None = None
     started_on: datetime | None = None
     pulse_on: datetime | None = None
@@ -80,7 +80,7 @@ class ServiceFacts:
     failed: int = 0
     last_done_on: datetime | None = None
     last_error: str | None = None
-    """Of the last task that failed, until it succeeds."""
+    """Error of the last task that failed, until it succeeds."""
     restarts: int = 0
     """How often it was restarted after it had ended unexpectedly."""
 
@@ -105,7 +105,7 @@ class Pulse(ServiceFacts):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Return what `to_json` wrote.
+        """Return the pulse that `to_json` wrote.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class ServiceLock:
         if not lock_within(handle, patience):
             os.close(handle)
             raise AlreadyRunningError(
-                f'"{self.name}" is running already.',
+                f'"{self.name}" is already running.',
                 "acoupi workers status",
                 why=f"another process holds {self.path}.",
             )
@@ -183,7 +183,7 @@ class ServiceLock:
         except AlreadyRunningError:
             os.close(old)
             return False
-        except DeviceError:  # the disk refuses: the old lock still holds
+        except DeviceError:  # a disk error: the old lock still holds
             self._handle = old
             return True
         os.close(old)
@@ -271,7 +271,7 @@ class PulseFile:
         )
 
     def write(self) -> None:
-        """Write it now. A failing disk does not end the service."""
+        """Write it now. A disk error does not stop the service."""
         self.pulse.pulse_on = clock.utc_now()
         if self.pulse.message and len(self.pulse.message) > 400:
             self.pulse.message = self.pulse.message[:400] + "…"
@@ -285,7 +285,7 @@ class PulseFile:
             handle = open_file(self.path, os.O_WRONLY | os.O_CREAT)
             try:
                 os.pwrite(handle, block, 0)
-                # To cut it where it ends anyway would force it to disk: ext4 zeroes what follows.
+                # Truncating it, even at its end, would force it to disk: ext4 zeroes what follows.
                 if os.fstat(handle).st_size != len(block):
                     os.ftruncate(handle, len(block))
             finally:
@@ -293,7 +293,7 @@ class PulseFile:
 
 
 def _clear(path: Path) -> None:
-    """Remove what is no file where this service has one: a link, a FIFO."""
+    """Remove anything in the place of this service's file that is not a file: a link, a FIFO."""
     with contextlib.suppress(OSError):
         if not is_file(path):
             path.unlink()

@@ -1,7 +1,7 @@
-"""What a configuration asks for: a network, folders, secrets.
+"""The needs of a configuration: a network, folders, secrets.
 
-Nothing is concluded from the name of a field. Fields say it by their marks
-(`acoupi.rights`); what a program of others leaves unmarked keeps working:
+Nothing is inferred from the names of fields. Fields declare it with marks (`acoupi.rights`);
+unmarked fields of other programs keep working:
 
 - a path can be written, in its folder if it looks like a file. A file whose
   folder a container must not see is mounted by itself, read-only;
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 TOO_WIDE = ("/", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/usr", "/var", "/var/run")
-"""Folders that hold more than a container may see."""
+"""Folders with more than a container may see."""
 _NO_ADDRESS = (int, float, Path, datetime.date, datetime.time, datetime.timedelta)
 
 
@@ -99,7 +99,7 @@ def sends_to_server(program: "AcoupiProgram[Any]") -> bool:
 
 
 def names_server(config: BaseModel | None) -> bool:
-    """Return whether a configuration names a server to send messages to, or may do so."""
+    """Return whether a configuration names a server to send messages to, or may name one."""
     leaves = [leaf for leaf in _leaves(config) if leaf.value]
     if any(Server in leaf.marks for leaf in leaves):
         return True
@@ -109,7 +109,7 @@ def names_server(config: BaseModel | None) -> bool:
 
 
 def addresses_in(config: BaseModel | None) -> list[Any]:
-    """Return the servers that a configuration names, and what might be one, in their order."""
+    """Return the servers that a configuration names, and possible ones, in order."""
     declares = config is not None and _declares_server(type(config))
     return [
         leaf.value
@@ -164,7 +164,7 @@ def places_of(config: BaseModel | None, home: Path) -> dict[Path, set[Place]]:
 
 
 def _seen_at(path: Path, marks: frozenset[type], home: Path) -> tuple[Path, bool]:
-    """Return what of a path a service is shown, and whether nobody writes there."""
+    """Return what to mount for a path, and whether it is read-only."""
     if ReadOnly in marks:
         return path, True
     if WrittenFile in marks:

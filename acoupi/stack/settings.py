@@ -69,7 +69,7 @@ class Settings:
     Raises
     ------
     ParameterError
-        If a variable has a value that it cannot have.
+        If a variable has a value that is not allowed.
     """
 
     model_fields = _ModelFields()
@@ -136,7 +136,7 @@ class Settings:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a model when it is first asked for (PEP 562)."""
+    """Import a model on first use (PEP 562)."""
     if name in ("CeleryConfig", "CelerySettings"):
         return getattr(import_module("acoupi.stack.celery_settings"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

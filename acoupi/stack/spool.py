@@ -1,4 +1,4 @@
-"""The part of the spool that is in memory, as the services see it."""
+"""The part of the spool that is in memory, in the stack."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +18,9 @@ _MEBIBYTE = 1 << 20
 
 
 def with_memory(stack: Stack, spool_folder: Path | None, spool: Spool) -> Stack:
-    """Return a stack in which each service sees the memory as it sees the spool.
+    """Return a stack in which each service has the memory with the same rights as the spool.
 
-    What is written there counts as memory of the recorder, which is given more.
+    Its contents count as memory of the recorder, whose limit is raised.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What runs: one description, which every target adapts, renders and starts.
+"""The stack: the one description of what runs, which every target adapts and renders.
 
 `stack_for` is pure: it asks neither the disk nor the clock, so a stack can be
 compared, rendered and tested without anything running.
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 Role = str
-"""recorder, worker, beat, broker, setup, or that of a service that is none of them."""
+"""recorder, worker, beat, broker, setup, or the role of another service."""
 WORKER_ROLES = ("recorder", "worker")
 
 SETUP = "setup"
@@ -74,7 +74,7 @@ SAMPLES_ARRIVE = '"last_error":null'
 STOP_MARGIN = 10.0
 """Seconds a service is given to end beyond its longest task."""
 WORKER_STOP_GRACE = 30.0
-"""Seconds for a worker that does not record: what it does not finish is done again."""
+"""Seconds for a worker that does not record: unfinished tasks are done again."""
 RECORDER_STOP_GRACE = 60.0
 """Seconds for a recorder whose recordings have no known duration."""
 
@@ -87,34 +87,34 @@ RECORDER_MEMORY = 512 * MEBIBYTE
 MODEL_MEMORY = 1024 * MEBIBYTE
 WORKER_MEMORY = 384 * MEBIBYTE
 BEAT_MEMORY = 128 * MEBIBYTE
-"""What a service may use where its worker does not say it, bytes: several times what it needs."""
+"""Default memory limit of a service, bytes: several times what it needs."""
 RECORDER_SCORE, BEAT_SCORE, WORKER_SCORE, MODEL_SCORE = 0, 200, 400, 800
-"""Ended first when memory runs out: models; last: what records.
+"""Order of killing when memory runs out: models first, the recorder last.
 
 None is negative: only an engine with CAP_SYS_RESOURCE starts such a container.
 """
 RECORDER_SHARES, BEAT_SHARES, WORKER_SHARES, MODEL_SHARES = 4096, 2048, 1024, 256
-"""Of the processor where it is wanted by several: a model does not starve what records."""
+"""Share of the processor when several want it: a model must not starve the recorder."""
 
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """A service is well while it writes this file, and says there that it is ready."""
+    """The file of a healthy service: recent, and with the state ready."""
 
     pulse: Path
     words: str = ""
-    """What must stand there too, after that."""
+    """Text that must also be in it, after that."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service may use; None is no limit."""
+    """Limits of a service; None is no limit."""
 
     memory_bytes: int | None = None
     out_of_memory_score: int = 0
-    """-1000 to 1000: who is ended first when memory runs out; the highest goes first."""
+    """-1000 to 1000: order of killing when memory runs out; the highest goes first."""
     cpu_shares: int = WORKER_SHARES
-    """2 to 262144: its part of the processor where several want more than there is."""
+    """2 to 262144: its share of the processor under contention."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class Port:
 
     number: int
     address: str = "127.0.0.1"
-    """Of this machine, on which others reach it; containers listen on all of their own."""
+    """Address of this machine to listen on; containers listen on all of their own."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where the wake-ups travel."""
+    """The broker, which carries the wake-ups."""
 
     kind: Literal["embedded", "external", "service"]
     url: str | None
@@ -142,7 +142,7 @@ class Service:
     name: str
     role: Role
     command: tuple[str, ...]
-    """After the interpreter: ``("-m", module, ...)``; as it is for the broker."""
+    """After the interpreter: ``("-m", module, ...)``; unchanged for the broker."""
     queues: tuple[str, ...] = ()
     concurrency: int | None = 1
     """Tasks at once; None: one for each core of the machine that runs it."""
@@ -150,15 +150,15 @@ class Service:
     devices: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     network: bool = False
-    """Whether it talks to anything but the broker."""
+    """Whether it connects to anything but the broker."""
     port: Port | None = None
     secrets: bool = False
-    """Whether it sees the secrets of the configuration."""
+    """Whether it gets the secrets of the configuration."""
     environment: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     health: HealthCheck | None = None
     stop_grace: float = WORKER_STOP_GRACE
-    """Seconds from being asked to stop to being ended."""
+    """Seconds from being asked to stop to being killed."""
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -182,11 +182,11 @@ class Stack:
     secrets: tuple[str, ...] = ()
     """Names of the secrets in the configuration, never their values."""
     result_queues: tuple[str, ...] | None = None
-    """Where tasks that do not record send their results; None: it is not known."""
+    """Queues of results of tasks that do not record; None: unknown."""
     config: BaseModel | None = field(default=None, compare=False, repr=False)
-    """What the program is set to, for targets that have to carry it elsewhere."""
+    """Configuration of the program, for targets that must carry it elsewhere."""
     sensor: BaseModel | None = field(default=None, compare=False, repr=False)
-    """The same of what belongs to the sensor; None: all as usual."""
+    """The same for the sensor's own settings; None: all defaults."""
 
     @property
     def workers(self) -> tuple[Service, ...]:
@@ -219,7 +219,7 @@ class Stack:
         Raises
         ------
         ConfigurationError
-            If there is none; says which there are.
+            If there is none; the error lists the services.
         """
         for service in self.services:
             if service.name == name:
@@ -243,7 +243,7 @@ def is_extra_role(role: str) -> bool:
 
 
 def service_command(name: str) -> tuple[str, ...]:
-    """Return the command line of a service of ours, after the interpreter.
+    """Return the command line of an acoupi service, after the interpreter.
 
     Examples
     --------
@@ -274,8 +274,8 @@ def stack_for(
         Its workers become the services; its recorder is the worker that
         listens to `recording_queue`.
     config
-        Its paths outside the home become mounts, its secrets are named, and
-        the recorder is given the time of a recording to stop. May be None.
+        Its paths outside the home become mounts, its secrets are named, and the recorder gets
+        the length of a recording as time to stop. May be None.
     settings
         Where the home is; nothing there is read.
     celery
@@ -295,7 +295,7 @@ def stack_for(
     ------
     ConfigurationError
         If two workers, or one with a concurrency other than 1, would record;
-        if nobody would; if a name cannot name a file.
+        if none would; if a name cannot name a file.
     """
     celery = celery or CelerySettings()
     workers = _workers(program_class)
@@ -376,9 +376,9 @@ def stack_of_program(
 
 
 def without_models(stack: Stack) -> Stack:
-    """Return a stack without the workers that do nothing but run models: these run elsewhere."""
+    """Return a stack without the workers that only run models, which then run elsewhere."""
     if not any(DEFAULT_QUEUE in one.queues for one in stack.services):
-        return stack  # nobody else could note what is left to others
+        return stack  # no other worker could note which recordings are left to the hub
     services = [
         one for one in stack.services if one.role != "worker" or one.queues != (DETECTION_QUEUE,)
     ]
@@ -386,7 +386,7 @@ def without_models(stack: Stack) -> Stack:
 
 
 def _result_queues(program: "AcoupiProgram[Any]") -> tuple[str, ...] | None:
-    """Return where results go that are not recordings; None if the program has tasks of Celery."""
+    """Return the queues of results other than recordings; None if the program has Celery tasks."""
     known = {name for name in program.app.tasks if not name.startswith("celery.")}
     if known - set(program.tasks):
         return None
@@ -428,12 +428,12 @@ def _workers(program_class: "type[AcoupiProgram[Any]]") -> list[AcoupiWorker]:
 
 
 def check_name(name: str) -> None:
-    """Raise unless a worker may be called that.
+    """Raise unless a worker may have this name.
 
     Raises
     ------
     ConfigurationError
-        Saying what is allowed.
+        With the allowed characters.
     """
     if not _NAME.match(name) or name in _RESERVED:
         raise ConfigurationError(
@@ -560,7 +560,7 @@ def own_health(settings: Settings, name: str, words: str = "") -> HealthCheck:
 
 
 def _recorder_grace(config: BaseModel | None) -> float:
-    """Return how long a recording in progress may take to end, seconds."""
+    """Return how long a recording in progress may take to finish, seconds."""
     duration = getattr(getattr(config, "recording", None), "duration", None)
     if not isinstance(duration, int | float) or duration <= 0:
         return RECORDER_STOP_GRACE

@@ -1,4 +1,4 @@
-"""Every ``ACOUPI_…`` variable that a service may have: one table, for reading and for checking."""
+"""Every ``ACOUPI_…`` variable of a service: one table, for documentation and for checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ PREFIX = "ACOUPI_"
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable, or (where its name ends in ``__``) all whose names begin so."""
+    """One variable, or (if its name ends in ``__``) all with that prefix."""
 
     name: str
     meaning: str
     scope: Scope
     """configuration, deployment, device: a source of the provisioning; running: of the services
-    themselves; bundle: set by who renders the services, not by who operates them."""
+    themselves; bundle: set when services are rendered, not by operators."""
     default: str = ""
 
     @property
     def is_prefix(self) -> bool:
-        """Whether it stands for all variables that begin with its name."""
+        """Whether it stands for all variables with that prefix."""
         return self.name.endswith("__")
 
 
@@ -56,22 +56,24 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "ACOUPI_CONFIG_KEY",
-        "the public key of `acoupi fleet keys`: the URL is that of a hub, whose settings it signed",
+        "the public key of `acoupi fleet keys`: then the URL is a hub's, whose settings it signed",
         "configuration",
     ),
     Variable(
         "ACOUPI_CONFIG_EVERY",
-        "seconds after which the hub is asked again; with the key",
+        "seconds between two queries of the hub; with the key",
         "running",
         "300",
     ),
     Variable(
         "ACOUPI_SENSOR__",
-        "one setting that belongs to the sensor and not to its program",
+        "one setting of the sensor itself, not of its program",
         "configuration",
     ),
     Variable("ACOUPI_CELERY__", "one setting of Celery", "configuration"),
-    Variable("ACOUPI_SECRET__", "a secret whose place is no variable's name", "configuration"),
+    Variable(
+        "ACOUPI_SECRET__", "a secret whose place cannot be a variable's name", "configuration"
+    ),
     Variable("ACOUPI_DEPLOYMENT__NAME", "name of the deployment", "deployment", "the device id"),
     Variable("ACOUPI_DEPLOYMENT__LATITUDE", "degrees, WGS 84", "deployment"),
     Variable("ACOUPI_DEPLOYMENT__LONGITUDE", "degrees, WGS 84", "deployment"),
@@ -87,7 +89,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "ACOUPI_MICROPHONE_PATIENCE",
-        "seconds without a microphone after which the recorder ends itself, to be restarted",
+        "seconds without a microphone after which the recorder exits, to be restarted",
         "running",
         "never",
     ),
@@ -123,11 +125,13 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("ACOUPI_GID", "group of the containers", "bundle"),
     Variable("ACOUPI_AUDIO_GID", "group of the sound device", "bundle"),
     Variable("ACOUPI_SOUND", "where the sound devices are", "bundle"),
-    Variable("ACOUPI_SIMULATED_FOLDER", "sound for a bundle without a microphone", "bundle"),
+    Variable(
+        "ACOUPI_SIMULATED_FOLDER", "folder of sounds for a bundle without a microphone", "bundle"
+    ),
     *(
         Variable(
             f"{PREFIX}{name.upper()}",
-            f"`{name}` of `acoupi.system.Settings`, if not as usual",
+            f"`{name}` of `acoupi.system.Settings`, if not the default",
             "bundle",
         )
         for name in Settings.model_fields
@@ -137,18 +141,18 @@ VARIABLES: tuple[Variable, ...] = (
 
 SERVICE_VARIABLES = {
     "ACOUPI_MEMORY_": "most memory of a service, such as 300m",
-    "ACOUPI_PORT_": "where on the machine the port of a service is, such as 127.0.0.1:8080",
+    "ACOUPI_PORT_": "where the port of a service listens on this machine, such as 127.0.0.1:8080",
     "ACOUPI_UID_": "number of the user of a service",
 }
-"""What stands in ``.env`` of a bundle for each service: the name of the service follows."""
+"""Variables in ``.env`` of a bundle for each service, followed by the name of the service."""
 
 COMMAND_VARIABLES = {
     "ACOUPI_APPARMOR": "the AppArmor profile of the containers; in `.env` of a bundle",
-    "ACOUPI_BACKUP_PASSWORD": "the password of a backup, so that none is asked for",
+    "ACOUPI_BACKUP_PASSWORD": "the password of a backup, instead of a prompt",
     "ACOUPI_BASE_IMAGE": "the Debian image that the image of the sensor is built on",
     "ACOUPI_BUILD_NETWORK": "the network that images are built in, such as host",
-    "ACOUPI_DATABASE_PASSWORD": "in the container of a hub's PostgreSQL: that of its user",
-    "ACOUPI_DEBUG": "1: as `acoupi --debug`, the traceback of an error is shown",
+    "ACOUPI_DATABASE_PASSWORD": "in the container of a hub's PostgreSQL: the password of its user",
+    "ACOUPI_DEBUG": "1: show tracebacks, as `acoupi --debug`",
     "ACOUPI_FLEET_KEY": "the file with the private key, as `acoupi fleet set --key`",
     "ACOUPI_FLEET_MQTT": "the MQTT broker of many sensors, as `acoupi fleet status --mqtt`",
     "ACOUPI_HUB": "the address of a hub, https://HOST, as `--hub`",
@@ -161,7 +165,7 @@ COMMAND_VARIABLES = {
     "ACOUPI_HUB_DATABASE": "the database of a hub, as `--hub` or `--database`",
     "ACOUPI_HUB_HOME": "the folder of a hub, by default `~/.acoupi-hub`",
     "ACOUPI_HUB_MQTT": "the MQTT broker of sensors, as `acoupi hub subscribe --broker`",
-    "ACOUPI_HUB_MQTT_CLIENT": "by which that broker knows the hub, as `--client-id`",
+    "ACOUPI_HUB_MQTT_CLIENT": "the hub's client id at that broker, as `--client-id`",
     "ACOUPI_HUB_PROGRAM": "the program of a worker, as `acoupi hub work --program`",
     "ACOUPI_HUB_TOKEN": "your token for the hub at `ACOUPI_HUB` or `--hub`",
     "ACOUPI_HUB_URL": "the hub of a worker, as `acoupi hub work --hub`",
@@ -171,14 +175,14 @@ COMMAND_VARIABLES = {
     "ACOUPI_KUBERNETES_NODE": "there: the label of the node that has the microphone",
     "ACOUPI_KUBERNETES_SOUND": "there: the resource by which a device plugin gives the sound "
     "device",
-    "ACOUPI_KUBERNETES_STORAGE": "there: how much of a disk the sensor asks for",
+    "ACOUPI_KUBERNETES_STORAGE": "there: how much storage the sensor requests",
     "ACOUPI_KUBERNETES_STORAGE_CLASS": "there: the class of storage, on a disk of that node",
     "ACOUPI_PACKAGES": "the packages that the image holds; in `.env` of a bundle",
-    "ACOUPI_PULSE": "in the container of a hub's service: the file in which it says that it works",
+    "ACOUPI_PULSE": "in the container of a hub's service: the file of its pulse",
     "ACOUPI_SECCOMP": "the seccomp profile of the containers; in `.env` of a bundle",
     "ACOUPI_TARGET": "as `acoupi setup --target`, where that is not given",
 }
-"""What single commands and the containers of a bundle read; it means nothing to a service."""
+"""Variables of commands and of containers of a bundle, which mean nothing to a service."""
 
 _EXACT = {one.name for one in VARIABLES if not one.is_prefix}
 _PREFIXES = (
@@ -191,34 +195,34 @@ _SOURCES = tuple(
 
 
 def is_variable(name: str) -> bool:
-    """Return whether a variable means anything to a service."""
+    """Return whether a variable is known to services."""
     return name in _EXACT or name.startswith(_PREFIXES)
 
 
 def is_source(name: str) -> bool:
-    """Return whether the provisioning takes something from a variable."""
+    """Return whether provisioning reads a variable."""
     return name in _SOURCES or name.startswith(
         tuple(source for source in _SOURCES if source.endswith("__"))
     )
 
 
 def place_in(environ: Mapping[str, str]) -> tuple[float, float] | None:
-    """Return latitude and longitude of the deployment that variables name; None if they do not."""
+    """Return latitude and longitude of the deployment that variables name; or None."""
     texts = [environ.get(f"ACOUPI_DEPLOYMENT__{name}", "") for name in ("LATITUDE", "LONGITUDE")]
     try:
         latitude, longitude = map(float, texts)
-    except ValueError:  # the provisioning says what is wrong with them
+    except ValueError:  # provisioning reports what is wrong with them
         return None
     return (latitude, longitude) if abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
 def check_known(environ: Mapping[str, str]) -> None:
-    """Raise if there is an ``ACOUPI_…`` variable that means nothing.
+    """Raise if there is an unknown ``ACOUPI_…`` variable.
 
     Raises
     ------
     ConfigurationError
-        With the nearest name that does.
+        With the nearest known name.
     """
     unknown = sorted(
         name

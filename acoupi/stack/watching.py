@@ -1,4 +1,4 @@
-"""What the worker of the default queue sees and writes besides, where it looks after the sensor."""
+"""Additional mounts of the default queue's worker when it runs the sensor's own tasks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ __all__ = ["with_watcher"]
 def with_watcher(
     stack: Stack, settings: Settings, *, sees_services: bool, writes: Path | None = None
 ) -> Stack:
-    """Return a stack whose worker of the default queue sees how the other services are.
+    """Return a stack whose worker of the default queue can read the state of other services.
 
-    To be called when all of them are in the stack.
+    Call this when all services are in the stack.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The page of the sensor as a service, and what it changes for the worker behind its door."""
+"""The page of the sensor as a service, and its effect on the worker behind its door."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ def with_web(stack: Stack, settings: Settings, web: Web) -> Stack:
 
 
 def _with_live(stack: Stack, settings: Settings) -> Stack:
-    """Let the page read what the recorder shows, and the recorder see that somebody watches.
+    """Let the page read the recorder's live data, and the recorder see that someone is watching.
 
     Each writes a folder of its own, and reads that of the other: see `acoupi.audio.live_ring`.
     """
@@ -76,7 +76,7 @@ def is_contained(settings: Settings) -> bool:
 
 
 def keys_file(settings: Settings) -> Path:
-    """Return the file with the digests of what opens the page."""
+    """Return the file with the digests of the page's token and password."""
     return settings.program_config_file.with_name("page.json")
 
 
@@ -92,7 +92,7 @@ def check_reach(web: Web, *, has_keys: bool) -> None:
         raise ConfigurationError(
             f"the page is not served at {web.host} without a password.",
             "acoupi web token   (then log in, and choose a password)",
-            why="everybody in the network would reach it, and nobody could log in.",
+            why="everyone in the network could reach it, and nobody could log in.",
         )
 
 

@@ -43,14 +43,14 @@ __all__ = [
 CheckPart = Literal["microphone", "model", "rest"]
 """Part of a program that can be checked on its own."""
 NOTE = "Note: "
-"""Before each warning of such a check, in what its process prints on stderr."""
+"""Prefix of each warning of such a check on stderr."""
 GROUP = "acoupi.targets"
 DEFAULT_TARGET = "process"
 HIDDEN = {
     "provisioned": "acoupi.provisioning.target:ProvisionedTarget",
     "systemd-system": "acoupi.targets.systemd:SystemTarget",
 }
-"""Not to be chosen by their names."""
+"""Targets that cannot be chosen by name."""
 PULSE_TOO_OLD = 30.0
 """Seconds; a service that runs writes its pulse every 5 s."""
 
@@ -78,7 +78,7 @@ class ServiceStatus(ServiceFacts):
 
     @property
     def is_running(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
         return self.state not in ("stopped", "restarting", "unknown")
 
     @property
@@ -102,7 +102,7 @@ class Target(ABC):
     starts_here: ClassVar[bool] = True
     """Whether acoupi starts and stops the services of this home."""
     has_own_python: ClassVar[bool] = False
-    """Whether the program runs elsewhere, and may be missing here."""
+    """Whether the program runs elsewhere, and need not be installed here."""
     needs_engine: ClassVar[bool] = False
     """Whether it runs containers on the Docker engine of this machine."""
     bakes_packages: ClassVar[bool] = False
@@ -112,9 +112,9 @@ class Target(ABC):
     for_system: ClassVar[str | None] = None
     """Name of the target that does the same for the whole system; see ``setup --system``."""
     reason_to_choose: ClassVar[str] = ""
-    """Why it was chosen where it `is_chosen_where_possible`, as a sentence."""
+    """Why it was chosen if it `is_chosen_where_possible`, as a sentence."""
     stop_command: ClassVar[str] = "acoupi workers stop"
-    """What stops its services where there is no deployment to end."""
+    """Command that stops its services if there is no deployment to end."""
 
     def __init__(self, settings: Settings, manifest: Manifest | None = None) -> None:
         self.settings = settings
@@ -124,7 +124,7 @@ class Target(ABC):
 
     @classmethod
     def is_chosen_where_possible(cls) -> bool:
-        """Return whether to choose it where nobody chose a target; asks whether it could run."""
+        """Return whether to choose it by default, after checking that it could run."""
         return False
 
     @property
@@ -134,9 +134,9 @@ class Target(ABC):
 
     @property
     def shared(self) -> str | None:
-        """What a service that is taken over could do to the others, in words; None: nothing."""
+        """What a compromised service could do to others, in words; None: nothing."""
         return (
-            "every service runs as one user and sees all of the home, its secrets too "
+            "every service runs as one user and sees the whole home, including its secrets "
             "(docs/security.md). Containers keep them apart: acoupi setup --target compose"
         )
 
@@ -148,11 +148,11 @@ class Target(ABC):
         Parameters
         ----------
         folder, stack
-            Where; what runs.
+            The folder; what runs.
         packages
             Extra packages in the image: pip requirements or local paths.
         force
-            Write over files that were edited by hand.
+            Overwrite files that were edited by hand.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Target(ABC):
     def unit_states(self) -> tuple[str, str, str | None] | None:
         """Return the states of the units of the workers and of beat, and a note on them.
 
-        None: there are no units; the services say how they are.
+        None: there are no units; the services report their own states.
         """
         return None
 
@@ -191,14 +191,13 @@ class Target(ABC):
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return the files that a later setup keeps: passwords, and what a person may change.
 
-        They are written with the others and may be edited; what is in them now
-        is kept.
+        They are written with the others and may be edited; existing contents are kept.
         """
         del stack
         return {}
 
     def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
-        """Do what a setup needs beyond writing files.
+        """Do the steps of a setup other than writing files.
 
         Raises
         ------
@@ -208,7 +207,7 @@ class Target(ABC):
 
     @abstractmethod
     def up(self) -> None:
-        """Start every service; those that run already stay as they are.
+        """Start every service; running ones are not touched.
 
         Raises
         ------
@@ -282,7 +281,7 @@ class Target(ABC):
         raise self._runs_them()
 
     def restart_workers(self) -> None:
-        """Stop and start the workers, with the settings as they are now.
+        """Stop and start the workers, with the current settings.
 
         Raises
         ------
@@ -294,7 +293,7 @@ class Target(ABC):
 
     def _runs_them(self) -> TargetError:
         return TargetError(
-            "cannot start or stop workers by themselves.",
+            "cannot start or stop workers alone.",
             f"acoupi {self.name} --help",
             why=f'this home was set up for the target "{self.name}", which runs them.',
         )
@@ -319,7 +318,7 @@ class Target(ABC):
         return None
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
-        """Return how many messages wait in each queue.
+        """Return how many messages are waiting in each queue.
 
         Raises
         ------
@@ -331,7 +330,7 @@ class Target(ABC):
         return count_waiting(self.settings, queues)
 
     def purge(self, queues: list[str]) -> dict[str, int]:
-        """Remove what waits in the queues; return how many messages that were.
+        """Remove the waiting messages; return how many there were.
 
         Raises
         ------
@@ -353,7 +352,7 @@ class Target(ABC):
 
 
 def available_targets() -> dict[str, str]:
-    """Return the targets: where each is, by its name, sorted; ours and those of other packages.
+    """Return the modules of targets by name, sorted; acoupi's and those of other packages.
 
     Raises
     ------
@@ -373,7 +372,7 @@ def available_targets() -> dict[str, str]:
 
 
 def _package(*points: EntryPoint) -> str:
-    """Return the name of the package that brings one of them and is not acoupi."""
+    """Return the name of the package other than acoupi that has one of them."""
     names = [point.dist.name for point in points if point.dist]
     return next((name for name in names if name != "acoupi"), "PACKAGE")
 
@@ -453,7 +452,7 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
             status,
             state="restarting" if supervised else "stopped",
             message=pulse.message
-            or (f"it ended by itself after {_moment(pulse.pulse_on)}" if crashed else None),
+            or (f"it stopped unexpectedly after {_moment(pulse.pulse_on)}" if crashed else None),
             pid=None,
             task=None,
             task_since=None,
@@ -465,7 +464,7 @@ def service_status(settings: Settings, name: str, role: str) -> ServiceStatus:
     status = replace(status, memory_bytes=process_memory(pulse.pid) if is_here else None)
     if _lost_supervisor(settings.run_dir, name):
         repair = f"bash {shlex.quote(str(settings.start_script_path))} {name}"
-        why = "it would not be started again if it ended: the script that does so was killed."
+        why = "it would not be restarted if it stopped: the script that does so was killed."
         return replace(status, state="unsupervised", message=f"{why} Try: {repair}")
     return status
 

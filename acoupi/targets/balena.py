@@ -1,4 +1,4 @@
-"""A folder that ``balena push`` takes as it is: a fleet of sensors that set themselves up.
+"""A folder for ``balena push``: a fleet of sensors that set themselves up.
 
 It contains the compose file, the sources of the image, and files for balena and
 its operators. Nothing of it runs here; the reasons for its form are in
@@ -55,14 +55,14 @@ DEVICE_TYPES = (
     *("raspberrypi4-64", "raspberrypi5", "raspberrypi3-64", "raspberrypi0-2w-64"),
     *("raspberrypi400-64", "generic-aarch64", "generic-amd64", "intel-nuc"),
 )
-"""All 64 bit: there is no numpy for 32. The first is the default."""
+"""Device types, all 64-bit: there is no numpy for 32. The first is the default."""
 TIMEZONE = "ACOUPI_CONFIG__TIMEZONE"
 SHOWN_FIRST = (
     TIMEZONE,
     "ACOUPI_CONFIG__RECORDING__DURATION",
     "ACOUPI_CONFIG__RECORDING__INTERVAL",
 )
-"""Settings that balena offers when somebody deploys from its hub."""
+"""Settings that balena offers when deploying from its hub."""
 
 
 class BalenaTarget(ElsewhereTarget):
@@ -72,7 +72,7 @@ class BalenaTarget(ElsewhereTarget):
 
     @property
     def next_step(self) -> str:
-        """Return what sends the folder to the devices."""
+        """Return the command that sends the folder to the devices."""
         return _push(self.settings.home / FOLDER)
 
     def render_folder(
@@ -96,7 +96,7 @@ class BalenaTarget(ElsewhereTarget):
         """Return why it cannot be done here, and what does it."""
         del act
         why = "this home was set up for a balena fleet, and its devices run them."
-        return why, f"{self.next_step}   (README.md there says the rest)"
+        return why, f"{self.next_step}   (see README.md there)"
 
     @property
     def whereabouts(self) -> str:
@@ -125,13 +125,13 @@ def write_balena_folder(
     packages
         Extra packages in the image: pip requirements or local paths.
     force
-        Write over files that were edited by hand.
+        Overwrite files that were edited by hand.
 
     Raises
     ------
     AcoupiError
         If the folder holds something that acoupi did not make, or (unless `force`)
-        something that was edited by hand; if a path leads to no package.
+        something that was edited by hand; if a path is not a package.
     """
     packages = named_packages(packages)
     files = balena_files(stack, settings.home, with_packages=bool(packages))
@@ -154,7 +154,7 @@ def _put_sources(folder: Path, packages: Sequence[str] = ()) -> None:
 
 
 def _dockerfile_with_program() -> str:
-    """Return both Dockerfiles as one: our images are in no registry."""
+    """Return both Dockerfiles as one: acoupi's images are not in a registry."""
     images = source_dir() / "images"
     program = (images / "program" / "Dockerfile").read_text()
     for old, new in (
@@ -245,7 +245,7 @@ def _context(stack: Stack, answers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _rights(stack: Stack) -> list[dict[str, str]]:
-    """Return what each service may use, in words."""
+    """Return the rights of each service, in words."""
     rows = [
         {"name": BROKER, "rights": "nothing but the volume of its socket"},
         {"name": SETUP, "rights": "the network, and as the only one the configuration to write"},
@@ -274,7 +274,7 @@ def fleet_name(program: str) -> str:
 
 
 def release_version(version: str) -> str:
-    """Return a version as balena wants it: three numbers.
+    """Return a version in balena's form: three numbers.
 
     Examples
     --------

@@ -90,7 +90,7 @@ TEMPORARY = "/tmp:size=16m,mode=1777"  # noqa: S108 - its own
 VOLUME = "broker"
 SIMULATED_FILE = PurePath("simulated-audio.yml")
 LARGEST_FILE = 64 * MEBIBYTE
-"""Bytes of a file of a service that writes only its own: what /dev/shm, the largest, holds."""
+"""Largest file of a service that only writes its own: the size of /dev/shm, bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class HomeSite(Site):
     profiles: tuple[str, ...] = (SECCOMP, APPARMOR)
     settings: Settings
     simulated: tuple[Mount, ...] = ()
-    """What the recorder plays instead of a microphone."""
+    """Simulated audio of the recorder."""
 
     def setting(self, name: str, default: str) -> str:
         """Return a variable of ``.env``."""
@@ -152,7 +152,7 @@ class HomeSite(Site):
         )
 
     def _user(self, service: Service) -> str | None:
-        """Return the user of a service that shares no file with another, if it has one."""
+        """Return the own user of a service that shares no file with others, if it has one."""
         if not self._writes_only_its_own(service):
             return None
         own = f"${{{user_variable(service.name)}:-{variable('ACOUPI_UID')}}}"
@@ -192,7 +192,7 @@ class HomeSite(Site):
             yield bind(secrets, secrets)
         mounts = {one.source: one for one in self._seen(service)}
         for one in self.simulated if is_sound_worker(service) else ():
-            mounts.setdefault(one.source, one)  # a mount that can be written can be read, too
+            mounts.setdefault(one.source, one)  # a writable mount can be read, too
         for one in mounts.values():
             self._refuse_wide_mount(one.source)
             source = compose_text(one.source)
@@ -207,7 +207,7 @@ class HomeSite(Site):
             yield bind(source, source, read_only=one.read_only)
 
     def _seen(self, service: Service) -> Iterator[Mount]:
-        """Yield what a service sees; who writes only its own is given files, and no folder."""
+        """Yield the mounts of a service; one that only writes its own gets files, not folders."""
         own = self.settings.of_service(service.name)
         folders = (own.log_dir, own.run_dir) if self._is_given_files(service) else ()
         yield from (one for one in service.mounts if one.source not in folders)
@@ -217,7 +217,7 @@ class HomeSite(Site):
         secrets = self.settings.home / "secrets"
         if str(place) in TOO_WIDE or secrets.is_relative_to(place) or place.is_relative_to(secrets):
             raise ConfigurationError(
-                f'the containers cannot be given "{place}".',
+                f'the containers cannot have "{place}".',
                 f'put it into a folder of its own, such as "{self.settings.home / "data"}"',
                 why="the configuration names it or a file in it, and it holds more than "
                 "a container may see.",
@@ -236,7 +236,7 @@ def _header(project: str, program: str) -> tuple[str, ...]:
 
 
 def _word(text: str) -> Yaml:
-    """Return a word of a command, in quotes where it has no letter or a variable."""
+    """Return a word of a command, quoted if it has no letter or has a variable."""
     is_plain = re.fullmatch(r"[\w./-]*[a-z][\w./-]*", text)
     return Yaml(text if is_plain else f'"{text}"')
 
@@ -257,7 +257,7 @@ class ComposeTarget(RunningBundle):
 
     @property
     def next_step(self) -> str:
-        """Return what starts it."""
+        """Return the command that starts it."""
         return "acoupi compose up"
 
     # --- what is rendered ---------------------------------------------------------------
@@ -382,7 +382,7 @@ class ComposeTarget(RunningBundle):
         self._give_to_services(services, gid)
 
     def _give_to_services(self, names: Sequence[str], gid: int) -> None:
-        """Give what is of one service only to its user, where it has one."""
+        """Give a service's own files to its user, if it has one."""
         home, chosen = self.settings.home, self._chosen()
         for name in names:
             text = chosen.get(user_variable(name), "")
@@ -406,7 +406,7 @@ def _sound_mounts(simulated: str | None) -> tuple[Mount, ...]:
 
 
 def _settings(stack: Stack) -> str:
-    """Return all settings as text: services are started again when it is another."""
+    """Return all settings as text: services are restarted when it changes."""
     sensor = dump_config(stack.sensor) if stack.sensor is not None else ""
     return dump_config(stack.config) + sensor
 

@@ -55,7 +55,7 @@ def container_statuses(
 ) -> list[ServiceStatus]:
     """Return the states of the services of a project, in the given order; never raises."""
     try:
-        with contextlib.closing(engine.client()) as client, _answers("ask for the containers"):
+        with contextlib.closing(engine.client()) as client, _answers("list the containers"):
             containers = _containers(client, project)
     except TargetError as error:
         return [
@@ -134,10 +134,10 @@ def _state_of(
 def _ended(state: Mapping[str, Any]) -> str:
     """Return in words how a container ended."""
     if state.get("OOMKilled"):
-        return "it was ended because it used more memory than it may (.env says how much)"
+        return "it was killed because it used more memory than its limit in .env"
     if error := state.get("Error"):
         return f"the engine could not start it: {error}"
-    return f"it ended with the code {state.get('ExitCode')}"
+    return f"it ended with exit code {state.get('ExitCode')}"
 
 
 def _moment(text: object) -> datetime | None:
@@ -152,7 +152,7 @@ def _moment(text: object) -> datetime | None:
 
 
 def _memory(container: Any) -> int | None:
-    """Return the resident memory of what runs in a container, bytes; None where it is not seen."""
+    """Return the resident memory of what runs in a container, bytes; None if unknown."""
     pid = int(container.attrs["State"].get("Pid") or 0)
     try:
         # The engine may be on another machine, where that number means something else.
@@ -166,7 +166,7 @@ def _memory(container: Any) -> int | None:
 def container_logs(
     engine: Engine, project: str, names: Sequence[str], lines: int
 ) -> dict[str, list[str]]:
-    """Return the last lines that each container wrote; none of one that is not there."""
+    """Return the last lines that each container wrote; nothing if there is no container."""
     try:
         with contextlib.closing(engine.client()) as client, _answers("ask for the logs"):
             containers = _containers(client, project)
@@ -180,7 +180,7 @@ def container_logs(
 
 
 class BrokerShell:
-    """Sends commands to redis of a bundle, from inside its container: it listens nowhere else.
+    """Sends commands to the redis of a bundle from inside its container, its only access.
 
     Parameters
     ----------
@@ -211,17 +211,17 @@ class BrokerShell:
         Raises
         ------
         TargetError
-            If the broker does not run, or answers something else.
+            If the broker is not running, or gives an unexpected answer.
         """
         if self._container is None or self._container.status != "running":
             raise TargetError(
-                "cannot ask the broker.", "acoupi compose up", why="its container does not run."
+                "cannot query the broker.", "acoupi compose up", why="its container is not running."
             )
         try:
             password = self._password_file.read_text().strip()
         except OSError as error:
             raise disk_error("read", self._password_file, error) from error
-        with _answers("ask the broker"):
+        with _answers("query the broker"):
             code, out = self._container.exec_run(
                 ["sh", "-c", ASK_EACH, self._socket, HOST_USER, command, *keys],
                 environment={"REDISCLI_AUTH": password},
@@ -230,8 +230,8 @@ class BrokerShell:
         answers = text.split()
         if code != 0 or not all(one.isdigit() for one in answers) or len(answers) != len(keys):
             raise TargetError(
-                "cannot ask the broker.",
+                "cannot query the broker.",
                 "acoupi compose logs redis",
-                why=f"redis answered: {text or f'nothing, and ended with {code}'}",
+                why=f"redis answered: {text or f'nothing, with exit code {code}'}",
             )
         return [int(one) for one in answers]

@@ -19,19 +19,19 @@ Act = Literal["start", "stop", "check", "read the logs of"]
 
 
 class ElsewhereTarget(Target):
-    """A place that acoupi renders for, and does not reach."""
+    """A place that acoupi renders for but cannot reach."""
 
     has_own_python: ClassVar[bool] = True
     renders_folder: ClassVar[bool] = True
 
     @abstractmethod
     def refusal(self, act: Act) -> tuple[str, str]:
-        """Return why something cannot be done here, and what does it."""
+        """Return why something cannot be done here, and the command that does it."""
 
     @property
     @abstractmethod
     def whereabouts(self) -> str:
-        """Where the services are, and what shows them."""
+        """Where the services are, and the command that shows them."""
 
     def up(self) -> None:
         """Refuse: it runs elsewhere."""
@@ -58,7 +58,7 @@ class ElsewhereTarget(Target):
         raise self._refused("check")
 
     def status(self) -> list[ServiceStatus]:
-        """Return the services; their state is not known here."""
+        """Return the services; their state is unknown here."""
         return [
             ServiceStatus(name=one.name, role=one.role, state="unknown", message=self.whereabouts)
             for one in self.services
@@ -94,7 +94,7 @@ def write_folder(
     target
         Its name.
     force
-        Write over files that were edited by hand.
+        Overwrite files that were edited by hand.
 
     Raises
     ------

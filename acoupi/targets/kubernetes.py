@@ -1,7 +1,7 @@
-"""Manifests of a sensor for Kubernetes, k3s above all: ``kubectl apply`` takes them as they are.
+"""Manifests of a sensor for Kubernetes, k3s above all: for ``kubectl apply``.
 
-They were checked against the schemas of Kubernetes and never applied; nothing of it is
-started here. How it is put together is in ``docs/kubernetes.md``.
+They were checked against the schemas of Kubernetes but never applied; acoupi does not start them.
+See ``docs/kubernetes.md`` for their design.
 """
 
 import shlex
@@ -45,11 +45,11 @@ class KubernetesTarget(ElsewhereTarget):
 
     @property
     def next_step(self) -> str:
-        """Return what brings it to the cluster."""
+        """Return the command that deploys it to the cluster."""
         return _apply(self.settings.home / FOLDER)
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
-        """Return the manifests, and what is to be done with them."""
+        """Return the manifests and their README."""
         return {FOLDER / path: one for path, one in self._folder(stack).items()}
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
@@ -74,14 +74,14 @@ class KubernetesTarget(ElsewhereTarget):
                 "packages cannot be put into manifests.",
                 f"acoupi compose build {' '.join(f'--package {one}' for one in packages)}, then "
                 f"ACOUPI_IMAGE={image} acoupi compose render --target kubernetes -o {folder}",
-                why="they are part of the image, which the node is given.",
+                why="they are part of the image that the node runs.",
             )
         files = self._folder(stack)
         write_folder(folder, files, stack, self.settings, target=self.name, force=force)
         return _apply(folder)
 
     def refusal(self, act: Act) -> tuple[str, str]:
-        """Return why it cannot be done here, and what does it."""
+        """Return why it cannot be done here, and the command that does it."""
         kubectl = f"kubectl --namespace {self._cluster.namespace}"
         command = {
             "start": self.next_step,
@@ -93,7 +93,7 @@ class KubernetesTarget(ElsewhereTarget):
 
     @property
     def whereabouts(self) -> str:
-        """Return where the services are, and what shows them."""
+        """Return where the services are, and the command that shows them."""
         return f"it runs in a cluster: kubectl --namespace {self._cluster.namespace} get pods"
 
     @property

@@ -23,7 +23,7 @@ DOWN_MARGIN = 60.0
 def ask_once(
     engine: Engine, settings: Settings, service: str, *words: str, echo: Callable[[str], object]
 ) -> Answer:
-    """Run a module in a container of its own, like a service's; return what it answered.
+    """Run a module in a new container like a service's; return the result.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def ask_once(
     service
         The service that the container is like.
     words
-        The module, and what it is given.
+        The module, and its arguments.
     echo
         Called with the command line.
     """
-    # The limit is inside: the container would outlive the command that waits for it.
+    # The time limit is inside: the container would outlive the waiting command.
     limit = ("timeout", "--kill-after=10", f"{PATIENCE:.0f}")
     run = ("run", "--rm", "--no-deps", "-T", service, *limit, "python", "-m", *words)
     command = compose_command(settings, *run)
@@ -45,7 +45,7 @@ def ask_once(
 
 
 def outcome(answer: Answer, service: str, module: str, called: str) -> str:
-    """Return what such a module printed; log its notes.
+    """Return the output of such a module; log its notes.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def outcome(answer: Answer, service: str, module: str, called: str) -> str:
     service, module
         Which ran where, for the error.
     called
-        What it is to people.
+        Its name for people.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def outcome(answer: Answer, service: str, module: str, called: str) -> str:
     by_hand = f"acoupi compose run --rm {service} python -m {module} ..."
     if answer.code == TOOK_TOO_LONG:
         raise TargetError(
-            f"{called} did not end.", by_hand, why=f"it was ended after {PATIENCE:.0f} s."
+            f"{called} did not end.", by_hand, why=f"it was killed after {PATIENCE:.0f} s."
         )
     if not answer.is_ok:
         error = script_error(Path(called), answer.err or answer.out, answer.code)

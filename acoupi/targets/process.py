@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 PASSED_ON = ("ACOUPI_SIMULATED_AUDIO",)
-"""Variables that setup writes down for the services, when they are set."""
+"""Variables that setup records for the services, if they are set."""
 START_TIMEOUT = 600.0
 """Seconds that starting the services may take."""
 STOP_MARGIN = 300.0
-"""Seconds that stopping them may take beyond what each is given to end."""
+"""Seconds to stop them, in addition to each one's stop grace."""
 
 
 class ProcessTarget(Target):
@@ -60,7 +60,7 @@ class ProcessTarget(Target):
         """Stop beat, then the workers; continue with the others if one cannot be stopped."""
         errors = []
         extras = extras_of(self.services)
-        for names in ([BEAT], [], *([extras] if extras else [])):  # no name is every worker
+        for names in ([BEAT], [], *([extras] if extras else [])):  # no name means every worker
             try:
                 self._run(self.settings.stop_script_path, *names)
             except TargetError as error:
@@ -126,7 +126,7 @@ class ProcessTarget(Target):
 
 
 def extras_of(services: Iterable[Service]) -> list[str]:
-    """Return the names of the services that are no workers and not beat."""
+    """Return the names of the services that are neither workers nor beat."""
     return [one.name for one in services if one.is_extra]
 
 
@@ -181,7 +181,7 @@ def place_files(
             raise ConfigurationError(
                 f'cannot put "{path.as_posix()}" at "{wanted}".',
                 "unset the ACOUPI_ variable that names this path, or move ACOUPI_HOME instead",
-                why="it finds the home from its own place, so that must be "
+                why="it finds the home from its own path, so that must be "
                 f"{'a folder of the home' if depth > 1 else 'the home itself'}.",
             )
         placed[PurePath(wanted.relative_to(settings.home))] = file
@@ -191,7 +191,7 @@ def place_files(
 def service_environment(
     settings: Settings, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the variables that services need besides ACOUPI_HOME: changed settings.
+    """Return the variables that services need in addition to ACOUPI_HOME: changed settings.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def run_script(settings: Settings, script: Path, *args: str, stopping: float = S
     """
     if not script.is_file():
         raise TargetError(
-            f'cannot run "{script}".', "acoupi setup", why="setup writes it, and it is not there."
+            f'cannot run "{script}".', "acoupi setup", why="setup writes it, but it is missing."
         )
     command = ["bash", str(script), *args]
     timeout = 0.0
@@ -256,9 +256,9 @@ def run_script(settings: Settings, script: Path, *args: str, stopping: float = S
         )
     except subprocess.TimeoutExpired as error:
         raise TargetError(
-            f"{script.name} did not end.",
+            f"{script.name} did not finish.",
             f"less {settings.log_dir}/*.log",
-            why=f"it was given {error.timeout:.0f} s.",
+            why=f"it was killed after {error.timeout:.0f} s.",
         ) from error
     if result.returncode != 0:
         raise script_error(script, result.stderr, result.returncode)
@@ -275,7 +275,7 @@ def script_error(script: Path, text: str, code: int) -> AcoupiError:
     kind = ConfigurationError if code == ConfigurationError.exit_code else TargetError
     if found := kind.printed_in(text):
         return found
-    last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with the code {code}"
+    last = " ".join(text.split("\n")[-4:]).strip() or f"it ended with exit code {code}"
     return TargetError(f"{script.name} failed.", f"bash {shlex.quote(str(script))}", why=last)
 
 
@@ -297,7 +297,7 @@ def run_python(
 def run_acoupi(
     settings: Settings, arguments: Sequence[str], **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command of acoupi on a home, out of reach of Ctrl-C; what it prints is in `stdout`."""
+    """Run a command of acoupi on a home, protected from Ctrl-C; its output is in `stdout`."""
     return run_python(
         settings,
         ["-c", "from acoupi.cli import main; main()", *arguments],

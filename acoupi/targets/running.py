@@ -1,6 +1,6 @@
 """A running bundle of containers: started and stopped by Compose, watched through the engine.
 
-Nothing here needs the program or a `Stack`: the files that setup wrote are enough.
+This needs neither the program nor a `Stack`: setup's files are enough.
 """
 
 import logging
@@ -70,12 +70,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PREFLIGHT_HOLDS = 60.0
-"""Seconds for which this machine is taken to be as it was found: it is asked once a command."""
+"""Seconds for which preflight results are reused within a command."""
 START_PATIENCE = 900.0
-"""Seconds until every service is ready, on a slow board; one that ends is told at once."""
+"""Seconds until every service is ready, on a slow board; one that ends is reported at once."""
 UP_PATIENCE = 300.0
 DOWN = (("stop", BEAT), ("down", "--remove-orphans"))
-"""Commands of Compose that end a bundle: beat first, so that nothing new starts meanwhile."""
+"""Commands of Compose that stop a bundle: beat first, so that nothing new starts meanwhile."""
 HOOK_MODULE = "acoupi.system.hooks"
 CHECK_MODULE = "acoupi.system.checks"
 SAID_OF: Mapping[CheckPart, str] = {
@@ -98,7 +98,7 @@ DEFAULTS = {
 }
 """Variables of ``.env`` besides the numbers of users and the memory limits."""
 CHOSEN = (*DEFAULTS, "ACOUPI_UID", "ACOUPI_GID", "ACOUPI_AUDIO_GID")
-"""Variables of ``.env`` that the environment can give, too."""
+"""Variables of ``.env`` that the environment can override."""
 
 
 def project_name(home: Path) -> str:
@@ -131,14 +131,14 @@ class RunningBundle(Target):
         return chosen_variables(self.settings.home, CHOSEN)
 
     def restore_links(self) -> None:
-        """Restore the link to the secrets, and files that somebody removed, before a start.
+        """Restore the link to the secrets, and removed files, before a start.
 
-        Owners are set at setup only. What root writes later has the owner of its folder.
+        Owners are only set at setup. Files that root writes later get the owner of their folder.
 
         Raises
         ------
         DeviceError
-            If the disk refuses.
+            After a disk error.
         """
         part_secrets(self.settings.home)
         make_own_files(self.own_files([one.name for one in self.services]))
@@ -172,8 +172,8 @@ class RunningBundle(Target):
         if any(name.startswith("ACOUPI_UID_") for name in self._chosen()):
             return None
         return (
-            "all services run as one user: their mounts keep them apart, and nothing else "
-            "(docs/security.md). Where root runs acoupi setup, models have a user of their own"
+            "all services run as one user: only their mounts isolate them "
+            "(docs/security.md). If root runs acoupi setup, models get their own user"
         )
 
     def settings_of(self, service: str) -> Settings:
@@ -190,7 +190,7 @@ class RunningBundle(Target):
 
     @property
     def image(self) -> str:
-        """What the services run from."""
+        """The image that the services run from."""
         return self._chosen().get("ACOUPI_IMAGE", "") or image_name()
 
     @property
@@ -199,7 +199,7 @@ class RunningBundle(Target):
         return shlex.split(self._chosen().get("ACOUPI_PACKAGES", ""))
 
     def choose_image(self, image: str, packages: Sequence[str]) -> None:
-        """Let the services run from an image from now on, and note the packages in it."""
+        """Run the services from an image from now on, and record the packages in it."""
         choose(self.settings.home, image_variables(image, packages))
 
     def command_inside(
@@ -238,11 +238,11 @@ class RunningBundle(Target):
         results = list(run_preflight(self.settings, Host(self.engine), self.manifest))
         if (error := failure(results)) is not None:
             raise TargetError(error.message, error.help, why=error.why)
-        if any(one.name == "program" for one in results):  # the image is there, with the program
+        if any(one.name == "program" for one in results):  # the image exists and has the program
             self._passed = image, now
 
     def _check_folders(self) -> None:
-        """Raise if the services could not write where they keep their data.
+        """Raise if the services could not write to their data folders.
 
         Raises
         ------
@@ -255,14 +255,14 @@ class RunningBundle(Target):
                 raise TargetError(
                     f'the services cannot write in "{folder}".',
                     f"sudo chown {uid}:{gid} {shlex.quote(str(folder))}",
-                    why=f"they run as user {uid}, and acoupi changes the owner of no folder "
+                    why=f"they run as user {uid}, and acoupi does not change the owner of folders "
                     "that it did not make.",
                 )
 
     def check_written(self, before: Collection[str]) -> None:
-        """Raise if a setup in the image wrote what is not safe to start.
+        """Raise if a setup in the image left files that are not safe to start.
 
-        There, code of the program runs: it could leave an override, which anybody may write.
+        Code of the program runs there: it could leave an override file.
 
         Parameters
         ----------
@@ -277,7 +277,7 @@ class RunningBundle(Target):
         home = self.settings.home
         if added := sorted(files_of_others(home) - {*before}):
             raise TargetError(
-                "the setup in the image left files that it must not write.",
+                "the setup in the image wrote files that it must not write.",
                 f"ls -la {shlex.quote(str(home))}   (and remove what you did not make)",
                 why="; ".join(added) + ".",
             )
@@ -296,7 +296,7 @@ class RunningBundle(Target):
         try:
             check_not_edited(self.settings.home, {}, self.manifest)
         except ConfigurationError:
-            # What another shell is just writing looks so, too.
+            # Files that another shell is just writing look edited, too.
             with changing(self.settings.program_config_file.parent, "a look at the files"):
                 self.manifest = Manifest.read(self.settings.manifest_file)
                 check_not_edited(self.settings.home, {}, self.manifest)
@@ -306,7 +306,7 @@ class RunningBundle(Target):
             raise TargetError(
                 f'cannot find "{path}".',
                 "acoupi setup --target compose",
-                why="setup writes it, and it is not there.",
+                why="setup writes it, but it is missing.",
             ) from error
         except OSError as error:
             raise disk_error("read", path, error) from error
@@ -333,7 +333,7 @@ class RunningBundle(Target):
         Raises
         ------
         TargetError
-            If one does not, with its last words.
+            If one does not, with its last log lines.
         """
         deadline = data.monotonic() + patience
         while True:
@@ -348,7 +348,7 @@ class RunningBundle(Target):
 
     def _not_started(self, service: ServiceStatus, patience: float) -> AcoupiError:
         text = "\n".join(self.logs(service.name, 30).get(service.name, [])).strip()
-        last = "it wrote nothing."
+        last = "it logged nothing."
         if text:
             found = script_error(Path(service.name), text, 1)
             last = found.why or last
@@ -372,7 +372,7 @@ class RunningBundle(Target):
             self._compose("stop", self.recorder.name, timeout=self._patience())
 
     def restart(self) -> None:
-        """Stop and start every service, with the configuration as it is now.
+        """Stop and start every service, with the current configuration.
 
         Nothing is stopped if it could not start again.
         """
@@ -391,7 +391,7 @@ class RunningBundle(Target):
         Raises
         ------
         TargetError
-            With its own words.
+            With the output of Compose.
         """
         self.echo(shlex.join(compose_command(self.settings, *args)))
         answer = self.engine.compose(self.settings, *args, timeout=timeout)
@@ -421,7 +421,7 @@ class RunningBundle(Target):
     def program_checks(self) -> list[tuple[str, str, Callable[[], str | None]]]:
         """Return the parts to check, each in a container like that of its service.
 
-        They run side by side as soon as the first is asked for.
+        They start in parallel when the first is requested.
         """
         services = self.services
         recorder = next((one.name for one in services if one.role == "recorder"), None)
@@ -439,16 +439,16 @@ class RunningBundle(Target):
         ]
 
     def _ask_parts(self, services: Mapping[CheckPart, str]) -> dict[CheckPart, Future[Answer]]:
-        """Begin to check each part in a container like that of its service."""
+        """Start checking each part in a container like that of its service."""
         if not self.engine.has_image(self.image):
             raise TargetError(
                 f'there is no image "{self.image}" here.',
                 "acoupi compose build",
-                why="the program is tried out in it.",
+                why="the program is checked in it.",
             )
         asked = {**services}
         if "microphone" in asked and self._recorder_runs(asked["microphone"]):
-            del asked["microphone"]  # it has it open, so nobody else can open it
+            del asked["microphone"]  # the recorder has it open, so no one else can
         self.restore_links()
         answers: dict[CheckPart, Future[Answer]] = {}
         with_each = ThreadPoolExecutor(len(asked))
@@ -460,7 +460,7 @@ class RunningBundle(Target):
         return answers
 
     def _has_networks(self) -> bool:
-        """Return whether Compose makes networks: two commands at once would make each twice."""
+        """Return whether Compose makes networks: two parallel commands would make each twice."""
         home = self.settings.home
         return (home / OVERRIDE_FILE).exists() or "\nnetworks:" in (home / COMPOSE_FILE).read_text()
 
@@ -470,14 +470,14 @@ class RunningBundle(Target):
         service: str,
         asked: Callable[[], Mapping[CheckPart, Future[Answer]]],
     ) -> str | None:
-        """Return how fast the model is, in words, if it is that; raise if the part failed."""
+        """Return the speed of the model, in words, if this is its check; raise if it failed."""
         if (answer := asked().get(part)) is None:
             return None
         lines = outcome(answer.result(), service, CHECK_MODULE, "check").strip().splitlines()
         return lines[-1] if lines and part == "model" else None
 
     def _recorder_runs(self, service: str) -> bool:
-        """Return whether the recorder runs; raise if it does so without success."""
+        """Return whether the recorder is running; raise if it is running without success."""
         running = next((one for one in self.status() if one.name == service), None)
         if running is None or not running.is_running:
             return False
@@ -510,9 +510,9 @@ class RunningBundle(Target):
         self._compose("up", "-d", *args, timeout=UP_PATIENCE + self._patience())
 
     def note_image(self) -> None:
-        """Note in ``.env`` which image the services run from: outputs of models say so.
+        """Record in ``.env`` which image the services run from, for the provenance of outputs.
 
-        Where it cannot, they tell the digest of the code that is in the image.
+        Without it, the provenance has the digest of the code in the image.
         """
         with suppress(AcoupiError):
             for found in self.engine.inspect("image", self.image):
@@ -564,13 +564,13 @@ class RunningBundle(Target):
         return BROKER_URL
 
     def count_waiting(self, queues: list[str]) -> dict[str, int]:
-        """Return how many messages wait in each queue, asked inside the broker's container."""
+        """Return how many messages wait in each queue, from inside the broker's container."""
         with closing(self.engine.client()) as client:
             counts = self._broker_shell(client).numbers("LLEN", queues)
             return dict(zip(queues, counts, strict=True))
 
     def purge(self, queues: list[str]) -> dict[str, int]:
-        """Remove what waits in the queues; return how many messages that were."""
+        """Remove the waiting messages; return how many there were."""
         with closing(self.engine.client()) as client:
             shell = self._broker_shell(client)
             counts = shell.numbers("LLEN", queues)
@@ -582,11 +582,11 @@ class RunningBundle(Target):
 
 
 def image_variables(image: str, packages: Sequence[str]) -> dict[str, str]:
-    """Return the lines of ``.env`` that name an image; no password of a requirement among them."""
+    """Return the lines of ``.env`` that name an image; without passwords in requirements."""
     named = shlex.join(without_password(one) for one in packages)
     return {"ACOUPI_IMAGE": image, "ACOUPI_PACKAGES": named}
 
 
 def _last_words(text: str) -> str:
-    """Return the end of Compose's output; what is before it is progress."""
+    """Return the end of Compose's output; the rest is progress."""
     return text[-400:]

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Scope = Literal["user", "system"]
-"""Of systemd's manager: this user's, or the one of the machine."""
+"""systemd's manager: this user's, or the system's."""
 SYSTEM_UNITS = Path("/etc/systemd/system")
 UnitState = Literal[
     "uninstalled",
@@ -50,13 +50,13 @@ ANSWER_TIMEOUT = 30.0
 BOOTED = Path("/run/systemd/system")
 """This folder exists where systemd is process 1."""
 UNIT_MARGIN = 15
-"""Seconds that a unit has to stop beyond its slowest service."""
+"""Seconds for a unit to stop, in addition to its slowest service."""
 START_PATIENCE = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What a template needs to know of one unit."""
+    """The data of one unit for its template."""
 
     what: str
     """In words."""
@@ -69,21 +69,21 @@ class Unit:
     limits: Limits | None = None
     environment: tuple[tuple[str, str], ...] = ()
     groups: tuple[str, ...] = ()
-    """Of the sound device; a unit without them has no device at all."""
+    """Device rules for sound; a unit without them has no device at all."""
     network: bool = False
-    """Whether it talks to other machines, or they to it."""
+    """Whether it has connections to other machines."""
     written: tuple[Path, ...] = ()
     """Folders that it may write; it may read the rest of the disk as its user may."""
     hidden: tuple[Path, ...] = ()
 
     @property
     def families(self) -> str:
-        """The kinds of sockets that it may make."""
+        """The address families that it may use."""
         return "AF_UNIX AF_INET AF_INET6 AF_NETLINK" if self.network else "AF_UNIX"
 
     @property
     def cpu_weight(self) -> int:
-        """Its part of the processor, 1 to 10000; 100 is the usual one."""
+        """Its share of the processor, 1 to 10000; 100 is the default."""
         return max(1, (self.limits or Limits()).cpu_shares * 100 // WORKER_SHARES)
 
 
@@ -174,7 +174,7 @@ class SystemdTarget(ProcessTarget):
         )
 
     def prepare(self, stack: Stack) -> None:
-        """Replace the units that an earlier setup installed; what runs continues."""
+        """Replace the units that an earlier setup installed; running ones continue."""
         folder = unit_folder(scope=self.scope)
         if (folder / self.settings.acoupi_service_file).is_file() and os.access(folder, os.W_OK):
             install_units(self.settings, stack.services, scope=self.scope)
@@ -192,7 +192,7 @@ class SystemdTarget(ProcessTarget):
         systemctl(*words, timeout=timeout, scope=self.scope)
 
     def _install(self) -> None:
-        """Install the units; end first what runs in the one unit that all workers once had."""
+        """Install the units; first stop the single unit of all workers of an earlier version."""
         workers, _ = unit_names(self.settings)
         installed = unit_folder(scope=self.scope) / workers
         if installed.is_file() and worker_units(self.settings, self.services):
@@ -219,7 +219,7 @@ class SystemdTarget(ProcessTarget):
             self._ask("stop", name, timeout=stop_timeout(self.services))
 
     def stop_recorder(self) -> None:
-        """Stop the recorder's unit, and start nothing with the board any more."""
+        """Stop the recorder's unit, and disable starting with the board."""
         self.check()
         if not worker_units(self.settings, self.services):  # one unit runs all workers
             raise self._stops_all()
@@ -259,7 +259,7 @@ class SystemTarget(SystemdTarget):
     @property
     def shared(self) -> str | None:
         """Return what all units have in common."""
-        return "all units run as one user: what each may see and write is all that keeps them apart"
+        return "all units run as one user: only their mounts and permissions isolate them"
 
     def check(self) -> None:
         """Raise if this is not root, or the user of the units cannot reach the home or Python."""
@@ -276,7 +276,7 @@ class SystemTarget(SystemdTarget):
                     "the services could not start.",
                     advice,
                     why=f"they run as user {self.owner[0]}, who may not enter {closed}, "
-                    f"and need {path}.",
+                    f"but need {path}.",
                 )
 
     def prepare(self, stack: Stack) -> None:
@@ -394,7 +394,7 @@ def install_units(
             raise TargetError(
                 f'cannot install the service "{name}".',
                 "acoupi setup --target systemd",
-                why=f"{source} is not there: this home was set up for another target.",
+                why=f"{source} is missing: this home was set up for another target.",
             ) from error
     write_files(files)
     if path is None and shutil.which("systemctl"):
@@ -471,7 +471,10 @@ def systemctl(
             why=f"{error}.",
         ) from error
     if check and result.returncode != 0:
-        answer = " ".join((result.stderr or "").split()) or f"it ended with {result.returncode}"
+        answer = (
+            " ".join((result.stderr or "").split())
+            or f"it ended with exit code {result.returncode}"
+        )
         raise TargetError(
             f"systemctl --{scope} {' '.join(args)} failed.",
             " ".join((f"journalctl --{scope} -n 50", *(f"-u {one}" for one in args if "." in one))),
@@ -525,7 +528,7 @@ def unit_states(
 
 
 def lingers() -> bool | None:
-    """Return whether this user's services keep running after logout; None: not known."""
+    """Return whether this user's services keep running after logout; None: unknown."""
     if shutil.which("loginctl") is None:
         return None
     try:

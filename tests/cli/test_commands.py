@@ -80,9 +80,7 @@ def test_check_says_what_services_have_in_common(run: Run, sensor: Path) -> None
     said = run("check")
     answer = data_of(run("check", "--json"))
 
-    assert "every service runs as one user and sees all of the home" in " ".join(
-        said.stderr.split()
-    )
+    assert "every service runs as one user and sees the whole home" in " ".join(said.stderr.split())
     notes = {one["name"]: one["notes"] for one in answer["checks"]}
     assert "every service runs as one user" in notes["target"][0]
 

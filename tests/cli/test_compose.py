@@ -218,7 +218,7 @@ def test_an_image_of_ours_that_is_absent_is_built(
     assert "Building the image: step 2/7, RUN apt-get update" in result.stderr
     assert "Reading lists" not in result.stderr
     assert "Reading lists" in run("-v", "compose", "up").stderr
-    assert "is not here yet" in result.stderr
+    assert "is not on this machine yet" in result.stderr
 
 
 def _config(docker: FakeDocker) -> dict[str, Any]:
@@ -310,7 +310,7 @@ REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str
     name_in_use: ("is in use", "/srv/other/docker-compose.yml", 3),
     other_version: ("of another version", "0.3.0", 3),
     no_program: ('the program "demo"', "no module has that name", 3),
-    wide_override: ("keep its containers apart", "default is privileged", 3),
+    wide_override: ("isolate its containers", "default is privileged", 3),
     port_in_use: ("/tcp is in use", "docker-compose.override.yml", 3),
     bad_override: ("Docker Compose refuses", "services must be a mapping", 3),
 }
@@ -350,7 +350,7 @@ def test_what_could_not_start_again_is_not_stopped(
 
     result = run("workers", "restart")
 
-    assert "keep its containers apart" in lines_of(result)[0]
+    assert "isolate its containers" in lines_of(result)[0]
     assert not any(line.startswith(("compose stop", "compose down")) for line in docker.asked)
 
 

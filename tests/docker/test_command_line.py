@@ -127,7 +127,7 @@ def test_a_hook_that_hangs_is_ended_with_its_container(
     with pytest.raises(TargetError, match="on_start did not end") as raised:
         ready.target.run_hook("start", Deployment(name="Old oak"))
 
-    assert raised.value.why == "it was ended after 2 s."
+    assert raised.value.why == "it was killed after 2 s."
     ready.eventually(lambda: one_off() == [("default", "124")], "its container ended")
     assert containers(ready) == []
 

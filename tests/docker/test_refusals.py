@@ -79,9 +79,9 @@ def without_the_program(bundle: Bundle) -> None:
 
 REFUSALS: dict[Callable[[Bundle], None], tuple[str, str, int]] = {
     edited: ("docker-compose.yml", "setup generates it", 2),
-    privileged: ("keep its containers apart", "default has privileged true", 3),
-    engine_in_reach: ("keep its containers apart", 'spy has "/var/run/docker.sock"', 3),
-    second_ear: ("keep its containers apart", "spy has device_cgroup_rules", 3),
+    privileged: ("isolate its containers", "default has privileged true", 3),
+    engine_in_reach: ("isolate its containers", 'spy has "/var/run/docker.sock"', 3),
+    second_ear: ("isolate its containers", "spy has device_cgroup_rules", 3),
     broken: ("Docker Compose refuses", "services must be a mapping", 3),
     other_version: ("is of another version", "0.3.0", 3),
     not_ours: ("is not one of acoupi", "label", 3),
@@ -115,7 +115,7 @@ MACHINES = {
     "no space": (
         'mount -t tmpfs -o size=50m none "$ENGINE"',
         "there is no space for its containers",
-        "free, and they need",
+        "free, but",
     ),
     "engine elsewhere": (
         'cd "$ACOUPI_HOME/.." && mv sensor mine && mkdir sensor && mount --bind mine sensor',

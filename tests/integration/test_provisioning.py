@@ -360,8 +360,8 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("silent", "no complete answer came"),
-        ("trickle", "no complete answer came"),
+        ("silent", "there was no complete answer"),
+        ("trickle", "there was no complete answer"),
         ("error", "the server answered 500"),
         ("refusal", "the server answered 409 Conflict: another key signed it."),
         ("endless", "longer than"),
@@ -371,7 +371,7 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
         ("short", "broke off before its end"),
         ("to http://localhost:1/sensor.yaml", "another place, http://localhost:1/sensor.yaml"),
         ("to https://127.0.0.1/sensor.yaml?geheim", "another place, https://127.0.0.1/sensor.yaml"),
-        ("to /round.yaml", "from one address to another"),
+        ("to /round.yaml", "redirects without end"),
     ],
 )
 def test_a_server_that_misbehaves_is_told_by_what_it_does(
@@ -420,7 +420,7 @@ def test_a_server_without_end_is_left_with_nothing_that_waits_for_it(
             fetch(f"http://127.0.0.1:{port}/sensor.yaml", 0.3)
         eventually(lambda: not [one for one in threading.enumerate() if one.name == "acoupi-http"])
 
-    assert "no complete answer came" in (caught.value.why or "")
+    assert "there was no complete answer" in (caught.value.why or "")
 
 
 def test_a_redirection_on_the_same_server_is_followed(server: Server) -> None:
@@ -443,5 +443,5 @@ def test_an_address_that_is_none_does_not_give_its_secrets_away(query: str) -> N
     with pytest.raises(ConfigurationError) as caught:
         fetch(f"http://127.0.0.1:{free_port()}/sensor.yaml?{query}")
 
-    assert "no address has" in (caught.value.why or "")
+    assert "not allowed in addresses" in (caught.value.why or "")
     assert "heim" not in "".join(caught.value.lines())

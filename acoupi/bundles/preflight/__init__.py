@@ -1,4 +1,4 @@
-"""Whether this machine can run the bundle: checked before anything is started.
+"""Checks that this machine can run the bundle, before anything is started.
 
 A check is a function of a `MachineState` that returns a `Result` and asks the
 machine only through `Probes`, so that a test can describe any kind of machine.
@@ -21,16 +21,16 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 def run_preflight(
     settings: Settings, probes: Probes, manifest: Manifest | None, *, containers: bool = True
 ) -> Iterator[Result]:
-    """Run one check after the other, and yield what each found.
+    """Run one check after the other, and yield the results.
 
     Parameters
     ----------
     settings
         Of the home; a sensor need not be set up there yet.
     probes
-        How to ask the machine.
+        Queries of the machine.
     manifest
-        What the last setup rendered there, if there was one.
+        The record of the last setup, if there was one.
     containers
         Whether the sensor runs in containers; if not, Docker is not checked.
     """
@@ -54,7 +54,7 @@ def run_preflight(
 
 
 def failure(results: list[Result]) -> HealthCheckError | None:
-    """Return the first failure as an error, which says how many more there are."""
+    """Return the first failure as an error, with the number of others."""
     failed = [result for result in results if result.outcome == "fail"]
     if not failed:
         return None

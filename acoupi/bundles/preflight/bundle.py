@@ -1,4 +1,4 @@
-"""Whether the bundle of a home can start here: its files, its name, its image, its program."""
+"""Checks of the bundle of a home: its files, name, image and program."""
 
 import json
 import shlex
@@ -41,11 +41,11 @@ __all__ = [
 ]
 
 PROBE_TIMEOUT = 60.0
-"""Seconds for a container that looks at the program; a slow board imports slowly."""
+"""Seconds for a container that loads the program; imports are slow on a slow board."""
 VERSION_LABEL = "org.opencontainers.image.version"
 PROJECT_LABEL = "com.docker.compose.project"
 NOT_MOUNTED = ("bind source path does not exist", "Mounts denied", "is not shared from the host")
-"""What engines say of a folder that does not exist for them."""
+"""Messages of engines about a folder that they cannot see."""
 PROGRAM_PROBE = (
     "import sys\n"
     "from acoupi.errors import AcoupiError\n"
@@ -57,14 +57,14 @@ PROGRAM_PROBE = (
 
 
 def check_generated(state: MachineState) -> Result | None:
-    """Look whether what setup wrote is as it wrote it."""
+    """Check that generated files are as setup wrote them."""
     if state.manifest is None:
         return None
     home = state.home
     if not state.probes.is_folder(home / COMPOSE_FILE):
         return fail(
             f"{COMPOSE_FILE} in {home} is missing.",
-            "setup wrote it, and it is gone.",
+            "setup wrote it, but it was removed.",
             "acoupi compose render",
         )
     # .env holds what a person may change.
@@ -76,23 +76,23 @@ def check_generated(state: MachineState) -> Result | None:
         f"{names} in {home} {'was' if len(edited) == 1 else 'were'} edited by hand.",
         "setup generates it, and the changes would be lost; "
         "docker-compose.override.yml is for changes.",
-        "acoupi setup --diff to see the difference, acoupi setup --force to write over it",
+        "acoupi setup --diff to see the difference, acoupi setup --force to overwrite it",
     )
 
 
 def _made_by_this(version: str, home: Path) -> Result:
-    """Check that this version of acoupi made the bundle, as its image needs."""
+    """Check that this version of acoupi made the bundle, which its image needs."""
     if version == acoupi.__version__:
         return ok("as setup wrote them")
     return fail(
         f"the bundle in {home} was made by acoupi {version}.",
-        f"this is acoupi {acoupi.__version__}, and its image needs the files of its own version.",
+        f"this is acoupi {acoupi.__version__}, and its image needs files of the same version.",
         "acoupi compose build && acoupi compose render",
     )
 
 
 def check_bundle(state: MachineState) -> Result | None:
-    """Let Compose read the files: ours, ``.env`` and the override."""
+    """Let Compose read the files: acoupi's, ``.env`` and the override."""
     if not is_configured(state.settings) or not state.probes.is_folder(state.home / COMPOSE_FILE):
         return None
     answer = state.probes.compose(state.settings, "config", "--format", "json")
@@ -101,29 +101,29 @@ def check_bundle(state: MachineState) -> Result | None:
         try:
             state.bundle = Bundle.parse(answer.out)
         except (ValueError, KeyError, TypeError) as error:
-            why = f"docker compose config answered something else ({error})"
+            why = f"docker compose config gave an unexpected answer ({error})"
     if state.bundle is None:
         return fail(
             f"Docker Compose refuses the files in {state.home}.",
             f"{why.rstrip('.')}.",
-            "look at docker-compose.override.yml and .env, or: acoupi compose render",
+            "check docker-compose.override.yml and .env, or: acoupi compose render",
         )
     try:
         problems = [*file_problems(state.home), *_apart(state, state.bundle)]
     except ValueError as error:
-        problems = [f"docker compose config answered something else ({error})"]
+        problems = [f"docker compose config gave an unexpected answer ({error})"]
     if problems:
         return fail(
-            "the bundle would not keep its containers apart.",
+            "the bundle would not isolate its containers.",
             f"{'; '.join(problems)}.",
-            f"take it out of {OVERRIDE_FILE} or .env; compose/README.md says what may be there",
+            f"remove this from {OVERRIDE_FILE} or .env; compose/README.md lists what is allowed",
         )
     services = state.bundle.services
     return ok(f"{len(services)} services: {', '.join(services)}")
 
 
 def _apart(state: MachineState, bundle: Bundle) -> list[str]:
-    """Return what is wrong with the bundle as ``.env`` and the override make it."""
+    """Return the problems of the bundle with ``.env`` and the override applied."""
     every = ("--profile", "*", "config", "--format", "json")
     rendered = merged = bundle
     if state.probes.is_folder(state.home / OVERRIDE_FILE):
@@ -138,7 +138,7 @@ def _apart(state: MachineState, bundle: Bundle) -> list[str]:
 
 
 def check_project(state: MachineState) -> Result:
-    """Look whether another home runs under the same name."""
+    """Check that no other home runs under the same name."""
     answer = state.probes.docker("compose", "ls", "--all", "--format", "json")
     try:
         state.projects = [one for one in json.loads(answer.out or "[]") if isinstance(one, dict)]
@@ -149,7 +149,7 @@ def check_project(state: MachineState) -> Result:
             file = str(other.get("ConfigFiles", "")).split(",")[0]
             return fail(
                 f'the project name "{state.project}" is in use.',
-                f"another bundle runs under it: {file} ({other.get('Status')}).",
+                f"another bundle is running under it: {file} ({other.get('Status')}).",
                 f"docker compose -f {shlex.quote(file)} down   "
                 "(or set up here in another ACOUPI_HOME)",
             )
@@ -157,7 +157,7 @@ def check_project(state: MachineState) -> Result:
 
 
 def check_ports(state: MachineState) -> Result | None:
-    """Look whether the ports that the bundle and its override open are free."""
+    """Check that the ports of the bundle and its override are free."""
     if state.bundle is None or not state.bundle.ports or state.is_running:
         return None
     for address, port, protocol in state.bundle.ports:
@@ -173,23 +173,23 @@ def check_ports(state: MachineState) -> Result | None:
 
 
 def check_folders(state: MachineState) -> Result | None:
-    """Look whether all that is to be mounted is there."""
+    """Check that all folders to mount exist."""
     if state.bundle is None:
         return None
     missing = [path for path in state.bundle.folders if not state.probes.is_folder(path)]
     if not missing:
-        return ok(f"{len(state.bundle.folders)} are there to be mounted")
+        return ok(f"all {len(state.bundle.folders)} folders to mount exist")
     return fail(
         f'the folder "{missing[0]}" is missing.',
-        "it is to be mounted into the containers; a disk that is not plugged in looks so too.",
+        "it is mounted into the containers; its disk may not be plugged in.",
         "acoupi compose render"
         if missing[0].is_relative_to(state.home)
-        else f"mount its disk, or if it is on none: mkdir -p {shlex.quote(str(missing[0]))}",
+        else f"mount its disk, or if it needs none: mkdir -p {shlex.quote(str(missing[0]))}",
     )
 
 
 def check_image(state: MachineState) -> Result | None:
-    """Look whether the image is there, and of this version."""
+    """Check that the image exists, and is of this version."""
     absent, versions = [], set()
     for name in state.own_images():
         found = json_of(state.probes.docker("image", "inspect", "--format", "{{json .}}", name))
@@ -203,7 +203,7 @@ def check_image(state: MachineState) -> Result | None:
             return _other_version(name, version)
     if absent:
         return warn(
-            f"{', '.join(absent)} is not here yet",
+            f"{', '.join(absent)} is not on this machine yet",
             "acoupi compose up pulls or builds it, which takes some minutes.",
             "acoupi compose build",
         )
@@ -218,9 +218,9 @@ def _label(image: Mapping[str, Any], name: str) -> str | None:
 def _other_version(name: str, version: str | None) -> Result:
     is_ours = version is not None
     return fail(
-        f'the image "{name}" is of another version.'
+        f'the image "{name}" is from another version.'
         if is_ours
-        else f'the image "{name}" is not one of acoupi.',
+        else f'the image "{name}" is not an acoupi image.',
         f"it holds acoupi {version}, and this is acoupi {acoupi.__version__}."
         if is_ours
         else f"it has no label {VERSION_LABEL}.",
@@ -229,7 +229,7 @@ def _other_version(name: str, version: str | None) -> Result:
 
 
 def check_program(state: MachineState) -> Result | None:
-    """Load the program in a container of the image that sees only one file of the home."""
+    """Load the program in a container of the image, with only one file of the home."""
     if state.manifest is None or not state.images:
         return None
     image, name = next(iter(state.images)), state.manifest.program
@@ -243,9 +243,9 @@ def check_program(state: MachineState) -> Result | None:
     if any(words in answer.err for words in NOT_MOUNTED):
         return fail(
             f'the Docker engine cannot mount "{state.home}".',
-            "it answered that it has no such folder: it runs on another machine, or in one "
-            "that is not given this folder.",
-            "docker context ls   (which engine is asked), or put ACOUPI_HOME where it sees it",
+            "it answered that it has no such folder: it runs on another machine, or in one that "
+            "cannot see this folder.",
+            "docker context ls   (shows the engine), or put ACOUPI_HOME where it can see it",
         )
     return fail(
         f'the program "{name}" cannot be run by the image "{image}".',
@@ -268,7 +268,7 @@ def check_exclusive(state: MachineState) -> Result | None:
             return fail(
                 f'the microphone belongs to another sensor, "{project or owner}".',
                 f"its container {owner}{_home_of(container)} is granted the sound device, "
-                "and only one may be.",
+                "and only one container may have it.",
                 f"docker compose -p {project} down" if project else f"docker stop {owner}",
             )
     return ok("no other container is granted the sound device")

@@ -1,4 +1,4 @@
-"""Whether there is an engine that can run the bundle, and Compose."""
+"""Checks of the engine and of Compose."""
 
 import shlex
 from collections.abc import Collection
@@ -24,7 +24,7 @@ COMPOSE_NEEDED = (2, 20)
 
 
 def check_engine(state: MachineState) -> Result:
-    """Look whether the engine answers this user."""
+    """Check that the engine answers this user."""
     answer = state.probes.docker("info", "--format", "{{json .}}")
     info = json_of(answer)
     problems = info.get("ServerErrors") or ()
@@ -38,7 +38,7 @@ def check_engine(state: MachineState) -> Result:
 
 
 def check_engine_version(state: MachineState) -> Result:
-    """Look whether the engine is new enough."""
+    """Check that the engine is new enough."""
     version = str(state.engine["ServerVersion"])
     if version_of(version) >= ENGINE_NEEDED:
         return ok(version)
@@ -50,7 +50,7 @@ def check_engine_version(state: MachineState) -> Result:
 
 
 def check_snap(state: MachineState) -> Result | None:
-    """Find the engine that cannot see hidden folders: the one from a snap."""
+    """Refuse the engine from a snap, which cannot see hidden folders."""
     root = str(state.engine.get("DockerRootDir", ""))
     if not root.startswith("/var/snap/") or not any(
         part.startswith(".") for part in state.home.parts
@@ -58,13 +58,13 @@ def check_snap(state: MachineState) -> Result | None:
         return None
     return fail(
         f'the Docker engine cannot mount "{state.home}".',
-        "it was installed as a snap, which may not look into hidden folders.",
+        "it was installed as a snap, which may not read hidden folders.",
         "export ACOUPI_HOME=~/acoupi, or: sudo snap remove docker && install Docker's own packages",
     )
 
 
 def check_compose(state: MachineState) -> Result:
-    """Look whether Compose v2 is there and new enough."""
+    """Check that Compose v2 is installed and new enough."""
     answer = state.probes.docker("compose", "version", "--short")
     version = answer.out.strip().removeprefix("v")
     if answer.is_ok and version_of(version) >= COMPOSE_NEEDED:
@@ -75,7 +75,7 @@ def check_compose(state: MachineState) -> Result:
     else:
         why = "the command docker has no Compose v2; docker-compose (v1) is not enough."
         message = "cannot run Docker Compose."
-    help_text = "sudo apt-get install docker-compose-plugin   (Docker's own packages have it)"
+    help_text = "sudo apt-get install docker-compose-plugin   (from Docker's own packages)"
     return fail(message, why, help_text)
 
 
@@ -86,7 +86,7 @@ def has_security(state: MachineState, name: str) -> bool:
 
 
 def check_profiles(state: MachineState) -> Result | None:
-    """Say which profiles of seccomp and AppArmor the kernel enforces on the containers."""
+    """Report which seccomp and AppArmor profiles the kernel enforces on the containers."""
     services = state.bundle.services.values() if state.bundle else ()
     chosen = {str(option) for one in services for option in one.get("security_opt") or ()}
     profile = f"seccomp={SECCOMP_FILE}"
@@ -121,7 +121,7 @@ def _apparmor(state: MachineState, chosen: Collection[str]) -> str:
 
 
 def check_buildx(state: MachineState) -> Result:
-    """Look whether images can be built here."""
+    """Check that images can be built here."""
     answer = state.probes.docker("buildx", "version")
     if answer.is_ok:
         words = answer.out.split()

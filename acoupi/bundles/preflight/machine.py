@@ -1,4 +1,4 @@
-"""Whether this machine has what a sensor needs, with or without containers."""
+"""Checks of the machine, with or without containers."""
 
 import shlex
 from pathlib import Path
@@ -28,19 +28,19 @@ __all__ = [
 SPACE_TO_BUILD = 2 * GB
 """Bytes: the image, its base, and the layers that building it leaves behind (measured: 1.8 GB)."""
 SPACE_TO_KEEP = 200_000_000
-"""Bytes that the engine needs when the image is there: containers and their logs."""
+"""Bytes that the engine needs in addition to the image: containers and their logs."""
 SPACE_IN_HOME = GB
-"""Bytes below which a home is nearly full for a device that records."""
+"""Free bytes below which a home is nearly full for a sensor."""
 
 
 def check_home(state: MachineState) -> Result:
-    """Look whether this user may write into the home."""
+    """Check that this user may write into the home."""
     home = state.home
     if state.probes.can_write(home):
-        return ok(f"{home} can be written")
+        return ok(f"{home} is writable")
     return fail(
         f'cannot write in ACOUPI_HOME, "{home}".',
-        "this user may not; containers run as this user too.",
+        "this user has no permission; containers also run as this user.",
         f"sudo chown -R $(id -u):$(id -g) {shlex.quote(str(home))}   "
         "(or put ACOUPI_HOME elsewhere)",
     )
@@ -52,7 +52,7 @@ VIRTUAL = frozenset({"proc", "sysfs", "devtmpfs", "cgroup", "cgroup2", "debugfs"
 
 
 def check_file_system(state: MachineState) -> Result | None:
-    """Look whether containers can work on the file system of the home."""
+    """Check that containers can work on the file system of the home."""
     storage = state.probes.storage(state.home)
     if storage is None:
         return None
@@ -67,7 +67,7 @@ def check_file_system(state: MachineState) -> Result | None:
     if storage.kind == "tmpfs":
         return warn(
             f"{state.home} is kept in memory",
-            f"{storage.mounted_on} is a tmpfs: what is recorded is lost with the power.",
+            f"{storage.mounted_on} is a tmpfs: recordings are lost in a power cut.",
             "export ACOUPI_HOME=~/.acoupi",
         )
     return ok(f"{storage.kind}, mounted on {storage.mounted_on}")
@@ -77,18 +77,18 @@ def _why_not_mountable(storage: Storage) -> str | None:
     if "ro" in storage.options:
         return f"{storage.mounted_on} is mounted read-only."
     if storage.kind in NO_OWNERS:
-        return "it knows no owners and no rights, so secrets could be read by everyone."
+        return "it has no owners or permissions, so anyone could read secrets."
     if storage.kind in VIRTUAL:
         return "that is a view into the kernel, not a disk."
     if storage.kind in REMOTE or storage.kind == "fuse.sshfs":
         return "that is on another machine: the databases need a local disk."
     if storage.kind.startswith("fuse.") and "allow_other" not in storage.options:
-        return "only the user who mounted it may look into it, the engine may not (allow_other)."
+        return "only the user who mounted it may read it, the engine may not (allow_other)."
     return None
 
 
 def check_disk(state: MachineState) -> Result | None:
-    """Look whether the engine has room for images."""
+    """Check that the engine has room for images."""
     needed = SPACE_TO_KEEP if not state.bundle or state.images else SPACE_TO_BUILD
     root = Path(str(state.engine.get("DockerRootDir") or "/var/lib/docker"))
     free = state.probes.free_bytes(root)
@@ -98,14 +98,14 @@ def check_disk(state: MachineState) -> Result | None:
         use = "the images of the bundle" if needed == SPACE_TO_BUILD else "its containers"
         return fail(
             f"there is no space for {use}.",
-            f"{root} has {size(free)} free, and they need {size(needed)}.",
-            "docker builder prune   (removes what builds left behind, no images, no data)",
+            f"{root} has {size(free)} free, but {size(needed)} are needed.",
+            "docker builder prune   (removes the leftovers of builds, no images or data)",
         )
     return ok(f"{size(free)} free in {root}")
 
 
 def check_home_space(state: MachineState) -> Result | None:
-    """Look whether there is room for recordings."""
+    """Check that there is room for recordings."""
     free = state.probes.free_bytes(state.home)
     if free is None:
         return None
@@ -119,27 +119,27 @@ def check_home_space(state: MachineState) -> Result | None:
 
 
 def check_memory(state: MachineState) -> Result | None:
-    """Compare the memory with what the services may use."""
+    """Compare the memory with the limits of the services."""
     if state.bundle is None:
         return None
     total, wanted = state.probes.memory_bytes(), state.bundle.memory_limit
     if state.engine.get("MemoryLimit") is False:
         return warn(
             "the kernel does not limit memory",
-            "a model that grows could end the recorder (usual on Raspberry Pi OS).",
+            "a growing model could get the recorder killed (usual on Raspberry Pi OS).",
             "add cgroup_enable=memory to /boot/firmware/cmdline.txt, and reboot",
         )
     if wanted > total:
         return warn(
-            f"the limits add up to {size(wanted)}, and there are {size(total)}",
-            "if all of it is used, models are ended first and the recorder last.",
+            f"the limits add up to {size(wanted)}, but there are only {size(total)}",
+            "if memory runs out, models are killed first and the recorder last.",
             "lower mem_limit in docker-compose.override.yml",
         )
     return ok(f"{size(total)}; the limits add up to {size(wanted)}")
 
 
 def check_sound(state: MachineState) -> Result | None:
-    """Look for a microphone; the bundle starts without one too."""
+    """Look for a microphone; the bundle also starts without one."""
     if state.simulated:
         return ok(f"simulated: {state.simulated}")
     if state.bundle is not None and state.bundle.recorder is None:
@@ -149,29 +149,29 @@ def check_sound(state: MachineState) -> Result | None:
         return ok(", ".join(cards))
     return warn(
         "no microphone is plugged in",
-        "the recorder starts all the same, and records as soon as there is one.",
+        "the recorder starts anyway, and records as soon as one is plugged in.",
         "acoupi devices   (to try without one: ACOUPI_SIMULATED_AUDIO=synthetic acoupi setup)",
     )
 
 
 RIGHTS = {
-    "process": "every service sees and does what this user may "
+    "process": "every service can do everything that this user may "
     "(acoupi setup --target systemd --system keeps them apart)",
     "systemd": "system calls, kinds of sockets and memory are limited; files, devices and the "
     "network are not (acoupi setup --target systemd --system limits them)",
     "systemd-system": "each service sees the files, devices and networks that it needs",
 }
-"""What keeps services apart on each target that has no containers."""
+"""The isolation of services on each target without containers."""
 
 
 def check_rights(state: MachineState) -> Result | None:
-    """Say what keeps the services apart; containers have checks of their own."""
+    """Report the isolation of the services; containers have their own checks."""
     said = RIGHTS.get(state.manifest.target) if state.manifest else None
     return ok(said) if said else None
 
 
 def check_clock(state: MachineState) -> Result | None:
-    """Look whether the time of recordings will be right."""
+    """Check that the times of recordings will be right."""
     right = state.probes.is_clock_synchronised()
     if right is None:
         return None
@@ -179,6 +179,6 @@ def check_clock(state: MachineState) -> Result | None:
         return ok("synchronised")
     return warn(
         "the clock is not synchronised",
-        "recordings are marked with a time that may be wrong, until it is.",
+        "until it is, the times of recordings may be wrong, and are marked so.",
         "timedatectl set-ntp true   (or a clock chip, where there is no network)",
     )

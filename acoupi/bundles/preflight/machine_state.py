@@ -1,4 +1,4 @@
-"""What checks know of a machine, how they ask it, and what they answer."""
+"""The machine as checks see it: its state, their queries, and their results."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -39,13 +39,13 @@ SIMULATED = "ACOUPI_SIMULATED_AUDIO"
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found."""
+    """The result of a check."""
 
     name: str
-    """Of the check; "" until it is known which one found it."""
+    """Name of the check; "" until it is known."""
     outcome: Outcome
     message: str
-    """What was found; of a failure, what cannot be done."""
+    """What was found; for a failure, what is not possible."""
     why: str | None = None
     help: str | None = None
 
@@ -65,12 +65,12 @@ def warn(message: str, why: str | None, help: str | None) -> Result:
 
 
 def fail(message: str, why: str | None, help: str | None) -> Result:
-    """Return what cannot be done, why, and what to try."""
+    """Return what is not possible, why, and what to try."""
     return Result("", "fail", message, why, help)
 
 
 class Probes(Protocol):
-    """What checks ask of the machine; the real one is `acoupi.bundles.engine.Host`."""
+    """Queries of the machine; the real ones are in `acoupi.bundles.engine.Host`."""
 
     def docker(self, *args: str, timeout: float = ...) -> Answer:
         """Return what ``docker ARGS`` answers."""
@@ -103,17 +103,17 @@ class Probes(Protocol):
         """Return whether the clock is synchronised; None if that is not known."""
 
     def is_port_free(self, address: str, port: int, protocol: str) -> bool:
-        """Return whether nobody listens there."""
+        """Return whether no program listens there."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What ``docker compose config`` says would run: our file, ``.env`` and the override."""
+    """The output of ``docker compose config``: acoupi's file, ``.env`` and the override."""
 
     project: str
     services: Mapping[str, Mapping[str, Any]]
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """All that Compose says, volumes and networks included."""
+    """The whole output of Compose, including volumes and networks."""
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
@@ -131,12 +131,12 @@ class Bundle:
 
     @property
     def memory_limit(self) -> int:
-        """The sum of the limits, bytes; a service without one counts nothing."""
+        """The sum of the limits, bytes; a service without one counts as 0."""
         return sum(int(one.get("mem_limit") or 0) for one in self.services.values())
 
     @property
     def recorder(self) -> Mapping[str, Any] | None:
-        """The service that is granted the sound device; None if none is."""
+        """The service that is granted the sound device; or None."""
         return next((one for one in self.services.values() if has_sound(one)), None)
 
     @property
@@ -160,7 +160,7 @@ class Bundle:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders that must be there before it starts, sorted."""
+        """The folders that must exist before it starts, sorted."""
         return sorted(
             {
                 Path(mount["source"])
@@ -181,18 +181,18 @@ def has_sound(service: Mapping[str, Any]) -> bool:
 
 @dataclass
 class MachineState:
-    """What is known of the machine so far."""
+    """The state of the machine, as known so far."""
 
     settings: Settings
     probes: Probes
     manifest: Manifest | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
-    """What ``docker info`` says."""
+    """Output of ``docker info``."""
     bundle: Bundle | None = None
     projects: list[Mapping[str, Any]] = field(default_factory=list)
-    """What ``docker compose ls`` says."""
+    """Output of ``docker compose ls``."""
     images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What ``docker image inspect`` says of the services' images that exist, by name."""
+    """Output of ``docker image inspect`` for existing images of the services, by name."""
 
     @property
     def home(self) -> Path:
@@ -209,11 +209,11 @@ class MachineState:
         """What replaces the microphone, by a variable or in the configuration; None: nothing."""
         if self.bundle is not None and self.bundle.simulated:
             return self.bundle.simulated
-        return "as the configuration says" if is_simulated(self.home) else None
+        return "as configured" if is_simulated(self.home) else None
 
     @property
     def is_running(self) -> bool:
-        """Whether containers of this very home are there."""
+        """Whether there are containers of this home."""
         return any(
             one.get("Name") == self.project and is_of_home(one, self.home) for one in self.projects
         )
@@ -227,18 +227,18 @@ class MachineState:
 
 
 def is_of_home(project: Mapping[str, Any], home: Path) -> bool:
-    """Return whether a project that ``docker compose ls`` gives is that of a home."""
+    """Return whether a project in ``docker compose ls`` is that of a home."""
     files = str(project.get("ConfigFiles", "")).split(",")
     return str(home / COMPOSE_FILE) in files or not any(files)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at."""
+    """One check."""
 
     name: str
     look: Callable[[MachineState], Result | None]
-    """None: there is nothing to look at on this machine."""
+    """The check; it returns None if it does not apply to this machine."""
     needs: tuple[str, ...] = ()
     """Checks that must not have failed, nor been left out."""
 

@@ -145,5 +145,5 @@ def test_every_queue_is_asked_for_by_one_process_in_the_container(tmp_path: Path
 
     assert shell.numbers("LLEN", ["celery", "a b", "detection"]) == [6, 3, 9]
     assert client.started == 1
-    with pytest.raises(TargetError, match="cannot ask the broker"):
+    with pytest.raises(TargetError, match="cannot query the broker"):
         shell.numbers("GET", ["celery"])

@@ -43,8 +43,8 @@ def follow(settings: Settings, pages: dict[str, str], **variables: str) -> str:
 @pytest.mark.parametrize(
     ("variables", "why"),
     [
-        ({"CONFIG_URL": "http://hub/v1/settings"}, "does not say of which hub and sensor"),
-        ({"CONFIG_URL": ""}, "does not say of which hub and sensor"),
+        ({"CONFIG_URL": "http://hub/v1/settings"}, "does not name the hub and sensor"),
+        ({"CONFIG_URL": ""}, "does not name the hub and sensor"),
         ({"CONFIG_KEY": "abc"}, "no public key"),
         ({"CONFIG_KEY": public_key(make_key())}, "another key"),
         ({"CONFIG_EVERY": "often"}, "config_every"),

@@ -78,7 +78,7 @@ SAID = {
     "E: Unable to locate package nonsense": 'Debian has no package "nonsense"',
     "ERROR: No matching distribution found for acoupi-nonsense==9": '"acoupi-nonsense==9"',
     "ERROR: Cannot install celery<5 because these package versions have conflicting "
-    "dependencies.": "does not go with this acoupi",
+    "dependencies.": "does not fit this acoupi",
     "write /x: no space left on device": "no space on the disk",
     "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker "
     "daemon running?": "Cannot connect to the Docker daemon",

@@ -395,7 +395,7 @@ FIRST = "containers.0"
     ("change", "problem"),
     [
         (_change("hostNetwork", True), "has hostNetwork"),
-        (_change("nodeSelector", None), "is on no certain node"),
+        (_change("nodeSelector", None), "is not bound to a node"),
         (_change("nodeSelector", {"a": "b"}), "several nodes"),
         (_change("automountServiceAccountToken", None), "token"),
         (_change("volumes", [{"name": "x", "hostPath": {"path": "/"}}]), "hostPath"),
@@ -409,7 +409,7 @@ FIRST = "containers.0"
         (_change(f"{FIRST}.securityContext.capabilities", {"add": ["SYS_TIME"]}), "capabilities"),
         (_change(f"{FIRST}.securityContext.runAsUser", 0), "has a user"),
         (_change("initContainers.0.securityContext.privileged", True), "is privileged"),
-        (_change(f"{FIRST}.resources.limits.memory", None), "no limit of memory"),
+        (_change(f"{FIRST}.resources.limits.memory", None), "no memory limit"),
         (_change(f"{FIRST}.resources.limits.sound", 1), "one may"),
         (_change(f"{FIRST}.readinessProbe", None), "no readinessProbe"),
         (_change(f"{FIRST}.livenessProbe", None), "no livenessProbe"),

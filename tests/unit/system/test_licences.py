@@ -42,8 +42,8 @@ def test_what_nobody_knows_is_said_and_a_password_is_not() -> None:
     found = [*licences_before(["acoupi-none", "git+https://me:secret@example.org/mine"], ask)]
 
     assert found == [
-        "acoupi-none: not known before it is installed",
-        "git+https://example.org/mine: not known before it is installed",
+        "acoupi-none: unknown until it is installed",
+        "git+https://example.org/mine: unknown until it is installed",
     ]
 
 
@@ -70,5 +70,5 @@ def test_what_cannot_be_read_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project\n")
 
     assert [*licences_before([str(tmp_path)], ask)] == [
-        f"{tmp_path}: not known before it is installed"
+        f"{tmp_path}: unknown until it is installed"
     ]

@@ -126,7 +126,7 @@ SAID_BESIDE = {
     "volumes: tmpfs-bound": "leads to tmpfs",
     "configs: shadow": "/etc/shadow",
     "secrets: mine": "secrets.env",
-    "networks: wide": "no network of its own",
+    "networks: wide": "not a network of its own",
 }
 FINE = {
     "services": {
@@ -256,7 +256,7 @@ def test_a_changed_variable_is_named_without_its_value(found: list[str]) -> None
 
 
 def test_nothing_of_the_sensor_is_taken_away_or_renamed(home: Path) -> None:
-    assert "the name other is another than" in " ".join(problems_of(home, {"name": "other"}))
+    assert "the name other differs from" in " ".join(problems_of(home, {"name": "other"}))
 
 
 def test_an_override_that_reads_other_files_is_refused(home: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_override_that_reads_other_files_is_refused(home: Path) -> None:
 def test_an_override_that_cannot_be_looked_into_is_refused(home: Path) -> None:
     text = "services: {default: {cap_drop: !reset []}}\n"
 
-    assert "cannot be looked into" in " ".join(problems_of(home, text))
+    assert "cannot be read" in " ".join(problems_of(home, text))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_without_containers_nothing_of_docker_is_asked(settings: Settings) -> No
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("process", "what this user may"),
+        ("process", "everything that this user may"),
         ("systemd", "files, devices and the network are not"),
         ("systemd-system", "that it needs"),
     ],
@@ -335,7 +335,7 @@ def test_a_folder_to_be_mounted_that_is_missing_is_named(sensor: Settings) -> No
 
     assert "/media/disk/recordings" in lines[0]
     assert lines[2] == (
-        "  Try: mount its disk, or if it is on none: mkdir -p /media/disk/recordings"
+        "  Try: mount its disk, or if it needs none: mkdir -p /media/disk/recordings"
     )
 
 

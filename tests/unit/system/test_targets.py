@@ -239,7 +239,7 @@ def test_a_container_that_is_not_ready_yet_is_not_said_to_have_ended(
 
     why = caught.value.why or ""
     assert "after 0 s" in why
-    assert why.endswith("it wrote nothing.")
+    assert why.endswith("it logged nothing.")
 
 
 def test_a_script_that_is_gone_is_said_to_be(settings: Settings, program_name: str) -> None:

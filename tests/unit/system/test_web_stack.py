@@ -1,4 +1,4 @@
-"""The page as a service: what it sees, and what it changes for the worker behind its door."""
+"""The page as a service: what it sees, and its effect on the worker behind its door."""
 
 from pathlib import Path
 from typing import Any
