@@ -1,8 +1,8 @@
-"""Who may see and do what: log in and out, sessions, forms from elsewhere, limits, headers.
+"""Access to the page: logging in and out, sessions, foreign forms, limits, headers.
 
-There is one account, the owner's. A session is a signed cookie, so nothing of it is kept here;
-a new password or token ends all of them. The cookie holds the owner's key, which goes to the door
-with what changes the sensor.
+There is one account, the owner's. A session is a signed cookie, so nothing is stored here; a new
+password or token ends all sessions. The cookie holds the owner's key, which is sent to the door
+with every change of the sensor.
 """
 
 import hmac
@@ -41,11 +41,11 @@ COOKIE = "acoupi"
 LASTS = 12 * 3600
 """Seconds of a session."""
 MOST_BYTES = 1 << 20
-"""Of the body of a request."""
+"""Most bytes of the body of a request."""
 SAFE = ("GET", "HEAD")
 KNOWN = (*SAFE, "POST")
 OPEN = ("/login", "/static/", ALIVE)
-"""What is answered to everybody."""
+"""Paths that are open to everybody."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; object-src 'none'",
@@ -58,38 +58,38 @@ HEADERS = {
 
 
 class Opener(Protocol):
-    """What opens the page."""
+    """Checks of the password or token."""
 
     @property
     def mark(self) -> str:
-        """Part of each session: with another one, all of them end."""
+        """Part of each session: changing it ends all sessions."""
 
     @property
     def password(self) -> str:
-        """Something, where nobody is to choose one."""
+        """Any text if no password is to be chosen."""
 
     def key_of(self, text: str) -> str | None:
-        """Return the key that a password or token makes; None: it opens nothing."""
+        """Return the key of a password or token; None if it is not valid."""
 
     def opens(self, key: str | None) -> bool:
-        """Return whether this key opens the page."""
+        """Return whether this key is valid."""
 
 
 class PageAccess:
-    """Who may see and do what.
+    """Controls access to the page.
 
     Parameters
     ----------
     settings
-        Of the page.
+        Settings of the page.
     file
-        Holds the keys; the command line writes it, too.
+        File with the keys; the command line also writes it.
     signing
         Signs sessions; None: they end with this process.
     set_password
-        Stores the salt and the digest of another password; None: in the file.
+        Stores the salt and the digest of a new password; None: in the file.
     rate, attempts
-        What is allowed.
+        Limits of requests and of wrong passwords.
     """
 
     way_in: ClassVar[str] = "run on the sensor: acoupi web token"
@@ -130,15 +130,15 @@ class PageAccess:
 
     @property
     def middleware(self) -> Sequence[Middleware]:
-        """What stands before every page."""
+        """The middleware before every page."""
         return [Middleware(_Guard, access=self)]
 
     def keys(self) -> Opener | None:
-        """Return what opens the page; None: nothing does yet."""
+        """Return the checker of keys; None if there are no keys yet."""
         return self._stored_keys()
 
     def _stored_keys(self) -> Keys | None:
-        """Return the keys; read again, and wrong passwords forgotten, where they changed."""
+        """Return the keys; after a change, read them and reset the count of wrong passwords."""
         try:
             found = self._file.lstat()
             stamp = found.st_ino, found.st_mtime_ns
@@ -150,11 +150,11 @@ class PageAccess:
         return self._known
 
     def visitor(self, request: Request) -> Visitor:
-        """Return who asks."""
+        """Return the visitor of a request."""
         return self.visitor_with(request.cookies.get(COOKIE, ""))
 
     def visitor_with(self, cookie: str) -> Visitor:
-        """Return who has a cookie."""
+        """Return the visitor with this cookie."""
         listening = self.settings.live_audio
         text = self.session(cookie)
         if text is None:
@@ -164,12 +164,12 @@ class PageAccess:
         return Visitor(OWNER, csrf, may_write=True, may_listen=listening != "nobody")
 
     def key(self, request: Request) -> str | None:
-        """Return the key of the owner, if they ask."""
+        """Return the key of the owner, if the request is theirs."""
         text = self.session(request.cookies.get(COOKIE, ""))
         return None if text is None else text.split(".")[2]
 
     def session(self, cookie: str) -> str | None:
-        """Return what a cookie says of a session, if it is one and has not ended.
+        """Return the session in a cookie, if it is valid and has not ended.
 
         It is ``END.NONCE.KEY``, and a signature.
         """
@@ -201,7 +201,7 @@ class PageAccess:
         return login_page(base, trouble, then, self.key_name, self.way_in)
 
     async def _log_in(self, request: Request) -> Response:
-        """Look at a password or token; with the token, ask for a password."""
+        """Check a password or token; with a token, ask for a new password."""
         keys, address = self.keys(), _address(request.scope)
         if keys is None:
             words = f"Nobody can log in yet: {self.way_in}"
@@ -217,7 +217,7 @@ class PageAccess:
             self._attempts.failed(address)
             return self._login_page(request, self.wrong, 401)
         self._attempts.forget()
-        logger.info("Somebody logged in, from %s.", address)
+        logger.info("Login from %s.", address)
         then = fields.get("then", "") if keys.password else "/password"
         return self._welcomed(request, keys.mark, key, then)
 
@@ -251,13 +251,13 @@ class PageAccess:
         return HTMLResponse(content, status)
 
     async def _set_password(self, request: Request) -> Response:
-        """Put a password in place of the token, or of the password of before."""
+        """Replace the token or earlier password by a new password."""
         keys = self._stored_keys()
         fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
         present = fields.get("password", "")
         if keys is None or await run_in_threadpool(keys.key_of, present) is None:
             self._attempts.failed(_address(request.scope))
-            return self._password_page(request, "That is not the present one.", 401)
+            return self._password_page(request, "That is not the current password.", 401)
         try:
             fresh, key = await run_in_threadpool(keys.with_password, fields.get("new", ""))
         except ConfigurationError as error:
@@ -273,7 +273,7 @@ class PageAccess:
 
 
 class _Guard:
-    """Turns away who asks too often, who may not, and forms of other pages."""
+    """Refuses too many requests, requests without permission, and forms of other pages."""
 
     def __init__(self, app: ASGIApp, access: PageAccess) -> None:
         self._app, self._access = app, access
@@ -286,7 +286,7 @@ class _Guard:
         request = Request(scope, receive)
         try:
             refused = await self._refusal(request)
-        except AcoupiError as error:  # what knows the keys does not answer
+        except AcoupiError as error:  # the checker of keys does not answer
             refused = _told(503, error.message, {"Retry-After": "5"})
         if refused is None and request.method not in SAFE:
             refused, receive = await self._of_form(request, receive)
@@ -298,14 +298,14 @@ class _Guard:
         await self._app(scope, receive, _with_headers(send))
 
     async def _refusal(self, request: Request) -> Response | None:
-        """Return why a request is not answered; None if it is."""
+        """Return the refusal of a request; None if it is accepted."""
         path = _path(request)
         if path == ALIVE:
             return None
         if not self._access.rate.allows(_address(request.scope)):
             return _told(429, "too many requests.", {"Retry-After": "5"})
         if request.method not in KNOWN:
-            return _told(405, "this is not answered.", {"Allow": ", ".join(KNOWN)})
+            return _told(405, "this method is not supported.", {"Allow": ", ".join(KNOWN)})
         is_open = any(path == one or (one[-1] == "/" and path.startswith(one)) for one in OPEN)
         is_open |= path == METRICS and self._access.settings.metrics
         if is_open or await run_in_threadpool(self._may, request):
@@ -328,11 +328,11 @@ class _Guard:
         return _told(401, "log in first.", {"WWW-Authenticate": 'Form realm="acoupi"'})
 
     async def _of_form(self, request: Request, receive: Receive) -> tuple[Response | None, Receive]:
-        """Return why a form is refused, and what it was made of, to be read again."""
+        """Return the refusal of a form, or None, and its body, which can be read again."""
         if not _is_from_here(request):
             where = request.headers.get("origin", "nowhere")
             logger.warning("A form from %s was refused.", where[:200])
-            return _told(403, "this form is not of this page."), receive
+            return _told(403, "this form is not from this page."), receive
         try:
             content = await body_of(request, MOST_BYTES)
         except TimeoutError:
@@ -358,7 +358,7 @@ class _Guard:
 
 
 def _is_from_here(request: Request) -> bool:
-    """Return whether a browser says that a form is of this page; what says nothing is not."""
+    """Return whether the browser states that a form is from this page."""
     origin = request.headers.get("origin") or request.headers.get("referer", "")
     return urlsplit(origin).netloc == request.headers.get("host", "") != ""
 
@@ -386,7 +386,7 @@ def _path(request: Request) -> str:
 
 
 def _own_path(text: str) -> str:
-    """Return a path of this page; "" for anything that leads elsewhere."""
+    """Return a path of this page; "" for any other address."""
     is_own = text.startswith("/") and text[1:2] not in ("/", "\\") and text.isprintable()
     return text if is_own else ""
 

@@ -1,4 +1,4 @@
-"""What the page knows: one function for each question, for a page and its JSON twin alike."""
+"""The data of the pages: one function for each page and its JSON twin."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -52,21 +52,21 @@ class Detections(TypedDict):
 
 
 class Clip(TypedDict):
-    """The part of a file with a detection, and a little around it: seconds."""
+    """The part of a file around a detection, seconds."""
 
     id: str | None
-    """Of the clip that holds it; None: there is none, and the times are those of the recording."""
+    """Id of the clip that holds it; None: times are relative to the recording."""
     start: float
     end: float
 
 
 class DetectionAnswer(TypedDict):
-    """Everything that is known of a detection."""
+    """All data about a detection."""
 
     detection: Detection
     clip: Clip
     capture: JsonObject | None
-    """How the recording was captured; None where that is not known."""
+    """How the recording was captured; None if unknown."""
     others: list[Detection]
     """What else was found in the same recording."""
 
@@ -79,18 +79,18 @@ class Recordings(TypedDict):
 
 
 class RecordingAnswer(TypedDict):
-    """Everything that is known of a recording."""
+    """All data about a recording."""
 
     recording: Recording
     clips: list[JsonObject]
-    """What is kept of it where its file is gone."""
+    """Clips that are kept after its file was deleted."""
     capture: JsonObject | None
     analyses: list[JsonObject]
     detections: list[Detection]
 
 
 class Heard(TypedDict):
-    """What was heard of one species."""
+    """A summary of one species."""
 
     species: str
     """"" stands for detections without a tag."""
@@ -98,31 +98,31 @@ class Heard(TypedDict):
     first: str
     last: str
     best_detection: str | None
-    """The highest score of those with a file."""
+    """The detection with the highest score that has a file."""
 
 
 class SpeciesList(TypedDict):
-    """What was heard of each species, the most frequent first."""
+    """A summary of each species, the most frequent first."""
 
     species: list[Heard]
 
 
 class Counted(TypedDict):
-    """How often, in a night or an hour of the day."""
+    """Number of detections in a night or an hour of the day."""
 
     key: str
     detections: int
 
 
 class SpeciesAnswer(TypedDict):
-    """What was heard of one species, and when."""
+    """When one species was heard."""
 
     heard: Heard | None
-    """None: nothing, by these filters."""
+    """The summary; None: nothing with these filters."""
     hours: list[Counted]
     """By hour of the day, local to the sensor; all 24."""
     nights: list[Counted]
-    """From noon to noon, called by the date of the evening; from the first to the last."""
+    """Nights from noon to noon, named by the date of the evening; from the first to the last."""
 
 
 class DeploymentsAnswer(TypedDict):
@@ -142,13 +142,13 @@ def health(ask: Ask) -> Health:
 
 
 def effort(ask: Ask) -> JsonObject:
-    """Return what every second of a deployment was used for."""
+    """Return how every second of a deployment was spent."""
     since, until = ask.period
     return ask.sensor.effort(deployment(ask), since, until)
 
 
 def deployment(ask: Ask) -> UUID | None:
-    """Return the deployment that is asked about; None: the last."""
+    """Return the requested deployment; None: the latest."""
     name = ask.text("deployment")
     return None if name is None else ask.choosing.deployments_named(name)[-1].id
 
@@ -180,7 +180,7 @@ def detections(ask: Ask) -> Detections:
 
 
 def detection(ask: Ask) -> DetectionAnswer:
-    """Return everything that is known of a detection."""
+    """Return all data about a detection."""
     row = ask.reader.detection(ask.id())
     if row is None:
         raise HTTPException(404, f"There is no detection {ask.id()}.")
@@ -206,7 +206,7 @@ def recordings(ask: Ask) -> Recordings:
 
 
 def recording(ask: Ask) -> RecordingAnswer:
-    """Return everything that is known of a recording."""
+    """Return all data about a recording."""
     id_ = ask.id()
     row = ask.reader.recording(id_)
     if row is None:
@@ -239,7 +239,7 @@ def _recording(row: RecordingRow) -> Recording:
 
 
 def species_list(ask: Ask) -> SpeciesList:
-    """Return what was heard of each species."""
+    """Return a summary of each species."""
     return {"species": [_heard(one) for one in ask.reader.species(ask.filters)]}
 
 
@@ -257,7 +257,9 @@ def species(ask: Ask) -> SpeciesAnswer:
     """Return when one species was heard; the filter `species` names it."""
     name = ask.text("species")
     if name is None:
-        raise ParameterError("", "no species is named.", "species=NAME", why="one is to be shown.")
+        raise ParameterError(
+            "", "no species is named.", "species=NAME", why="the page shows one species."
+        )
     rows = [one for one in ask.reader.species(ask.filters) if one.name == name]
     quarters = ask.reader.count_detections("quarter", ask.filters)
     hours, nights = (by_time(quarters, by, ask.zone) for by in ("hour", "night"))
@@ -275,7 +277,7 @@ def counts(ask: Ask) -> dict[str, list[JsonObject]]:
 
 
 def tags(ask: Ask) -> dict[str, list[str]]:
-    """Return what filters can name."""
+    """Return the names that filters can have."""
     found = [one.value for one in ask.reader.get_tags()]
     return {
         "species": sorted(dict.fromkeys(found)),

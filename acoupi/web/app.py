@@ -1,4 +1,4 @@
-"""The application: pages, their JSON twins and what the other parts answer, under one address."""
+"""The application: pages, their JSON twins and the other parts, under one address."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,7 +29,7 @@ __all__ = ["make_app"]
 logger = logging.getLogger(__name__)
 
 THREADS = 4
-"""Answers that are made at the same time; each thread keeps memory."""
+"""Most requests handled at the same time; each thread keeps memory."""
 STATIC = Path(__file__).parent / "static"
 _A_DAY = 86_400
 
@@ -45,22 +45,22 @@ def make_app(
     writing: Sequence[BaseRoute] = (),
     folder: Path | None = None,
 ) -> ASGIApp:
-    """Return the page of a sensor.
+    """Return the application of a sensor's page.
 
     Parameters
     ----------
     sensor
-        Whom it asks.
+        The sensor.
     settings
-        Of the page.
+        Settings of the page.
     access
-        Who may see and do what.
+        Controls access.
     subject
         What the pages are about.
     live, media, writing
-        Further routes: what is heard now; pictures and sound; what changes the sensor.
+        Further routes: live data; pictures and sound; changes of the sensor.
     folder
-        Where exports are made before they are sent; None: the temporary one.
+        Folder for exports before they are sent; None: the system's temporary folder.
     """
     recent = Recent(sensor)
 
@@ -129,7 +129,7 @@ class _Prefixed:
 
 
 class _Static(StaticFiles):
-    """Files of this version, which the address names: they may be kept."""
+    """Files of this version, which is in the address: browsers may cache them."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
@@ -137,10 +137,10 @@ class _Static(StaticFiles):
         return response
 
 
-# What goes wrong
+# Errors
 
 _AGAIN = {"Retry-After": "5", "Refresh": "5"}
-"""Of what passes, such as a sensor that is starting: browsers load the page again by themselves."""
+"""Statuses of passing failures, such as a starting sensor: browsers reload the page."""
 
 
 def _told(pages: Pages) -> Callable[[Request, Exception], Response]:
@@ -172,7 +172,7 @@ def _failed(pages: Pages) -> Callable[[Request, Exception], Response]:
         logger.error("%s %s", request.method, request.url.path, exc_info=error)
         told = AcoupiError(
             "this cannot be shown.",
-            "the log of the service web tells more",
+            "see the log of the service web",
             why=f"{type(error).__name__} inside acoupi.",
         )
         return _problem(pages, request, 500, told)

@@ -1,4 +1,4 @@
-"""What a visitor asks: the parameters of an address, read and checked."""
+"""The parameters of a request, read and checked."""
 
 import datetime
 import re
@@ -23,21 +23,21 @@ from acoupi.web.sensor import Sensor
 __all__ = ["FILTERS", "LIMIT", "PAGE", "Ask", "zone_named"]
 
 LIMIT, PAGE = 500, 50
-"""At most so many rows in an answer; and how many where it is not said."""
+"""Most rows in an answer, and the default number."""
 
 FILTERS: Mapping[str, str] = {
-    "from": "From then on: 2024-06-01 21:30, yesterday; local to the sensor unless it has a zone.",
-    "to": "Up to then, or the end of this day.",
+    "from": "From this time: 2024-06-01 21:30, yesterday; local to the sensor unless it has a zone.",
+    "to": "Up to this time, or the end of this day.",
     "deployment": "Name or id of a deployment.",
     "model": "Name of a model.",
     "species": "Species, or another tag.",
     "tag": "KEY=VALUE of a tag.",
     "min_score": "Lowest score, 0 to 1.",
-    "state": "Of the recording: captured, kept, clipped, deleted or lost.",
+    "state": "State of the recording: captured, kept, clipped, deleted or lost.",
     "verdict": "right, wrong, other, unsure, or none.",
-    "sample": "1: only of recordings in the sample that is kept for review.",
+    "sample": "1: only recordings in the sample that is kept for review.",
 }
-"""What chooses what was heard, as the options of ``acoupi detections``."""
+"""Filters of what was heard, like the options of ``acoupi detections``."""
 _SEVERAL = ("deployment", "model", "species", "tag", "state", "verdict")
 _ID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -52,14 +52,14 @@ def zone_named(key: str) -> datetime.tzinfo:
 
 @dataclass(frozen=True)
 class Ask:
-    """One question, whether a page or a program asks it.
+    """One request, from a page or a program.
 
     Parameters
     ----------
     sensor
-        Whom to ask.
+        The sensor.
     query
-        The parameters of the address; what is empty is not given.
+        The parameters of the address; empty ones count as missing.
     path
         The variable parts of the path.
     timezone
@@ -73,7 +73,7 @@ class Ask:
 
     @property
     def reader(self) -> Reader:
-        """What reads recordings and detections."""
+        """The reader of recordings and detections."""
         return self.sensor.reader
 
     @cached_property
@@ -95,7 +95,7 @@ class Ask:
         Raises
         ------
         HTTPException
-            404: it is none.
+            404, if it is not an id.
         """
         text = self.path.get(name) or self.text(name) or ""
         if not _ID.fullmatch(text):
@@ -104,23 +104,23 @@ class Ask:
 
     @cached_property
     def filters(self) -> Filters:
-        """What is chosen of what was heard.
+        """The filters of what was heard.
 
         Raises
         ------
         ParameterError
-            If a parameter names what was never heard, or cannot be.
+            If a parameter names something that was never heard, or is not valid.
         """
         return self.choosing.filters(self.choice)
 
     @property
     def choosing(self) -> Choosing:
-        """What makes filters of words."""
+        """Converts words to filters."""
         return Choosing(self.reader, self.zone)
 
     @property
     def choice(self) -> Choice:
-        """What is chosen, as it was written."""
+        """The filters as they were written."""
         several: Any = {name: self.several(name) for name in _SEVERAL}
         return Choice(
             since=self.text("from"),
@@ -132,7 +132,7 @@ class Ask:
 
     @property
     def period(self) -> tuple[datetime.datetime | None, datetime.datetime | None]:
-        """The time that is asked about.
+        """The requested time.
 
         Raises
         ------
@@ -146,17 +146,17 @@ class Ask:
 
     @property
     def after(self) -> UUID | None:
-        """The last row that was seen."""
+        """The last row of the previous page."""
         return self.id("after") if self.text("after") else None
 
     @property
     def limit(self) -> int:
-        """How many rows are wanted."""
+        """The number of rows."""
         return int(self.number("limit", 1, LIMIT) or PAGE)
 
     @property
     def by(self) -> By:
-        """What is counted together."""
+        """How counts are grouped."""
         given = self.text("by") or "night"
         for one in BY:
             if one == given:
@@ -171,7 +171,7 @@ class Ask:
         Raises
         ------
         ParameterError
-            If it is none, or out of bounds.
+            If it is not a number, or out of bounds.
         """
         text = self.text(name)
         if text is None:
@@ -190,15 +190,15 @@ class Ask:
         )
 
     def of(self, id_: str) -> "Ask":
-        """Return the same question about the row of an id."""
+        """Return the same request for the row with an id."""
         return replace(self, path={"id": id_})
 
     def with_limit(self, limit: int) -> "Ask":
-        """Return the same question, for so many rows, and without filters."""
+        """Return the same request for this many rows, without filters."""
         return replace(self, query=QueryParams({"limit": str(limit)}))
 
     def address(self, **changed: str | None) -> str:
-        """Return the parameters of this question with others, as they stand in an address."""
+        """Return the parameters of this request with some changed, for an address."""
         wanted = MultiDict(
             (name, value) for name, value in self.query.multi_items() if value and name != "after"
         )

@@ -1,7 +1,7 @@
-"""Makes a picture, or sound that browsers play, in a process of its own that has numpy.
+"""Makes a picture, or sound for browsers, in a separate process with numpy.
 
-``python -m acoupi.web.child`` opens no file. It reads an order from its standard input, asks its
-parent for the pieces of the recording that it needs, and gives it the pieces of what it makes.
+``python -m acoupi.web.child`` opens no file. It reads an order from its standard input, requests
+the pieces of the recording from its parent, and sends back the result in pieces.
 """
 
 import datetime
@@ -19,13 +19,13 @@ from acoupi.web.remote import opened, wav_head
 __all__ = ["ASKED", "ASKS", "BEGINNING", "FAILED", "HEAD", "LENGTH", "PIECE", "main"]
 
 LENGTH = struct.Struct("<I")
-"""Before what the parent sends: an order, then the pieces that were asked for."""
+"""Header of what the parent sends: an order, then the requested pieces."""
 HEAD = struct.Struct("<cI")
-"""Before what the child sends: what it is, and its length."""
+"""Header of what the child sends: its kind and length."""
 ASKED = struct.Struct("<QI")
 """Offset and length of a piece of the recording."""
 ASKS, PIECE, BEGINNING, FAILED = b"?", b"=", b"^", b"!"
-"""It wants a piece; it made one; what it made begins otherwise; it cannot make it (JSON)."""
+"""Kinds: request of a piece; a piece of the result; a new start of the result; error (JSON)."""
 
 _NICE = 10
 

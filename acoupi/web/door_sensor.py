@@ -1,7 +1,7 @@
-"""The sensor behind a door: what the page asks is answered by the worker of the default queue.
+"""The sensor behind a door: the worker of the default queue answers the page.
 
-This process opens no store and sees no recording. Rows come in answers of some hundred, so
-neither side ever holds all of them.
+This process opens no store and no recording. Rows come in batches of some hundred, so neither
+side ever holds all of them.
 """
 
 import datetime
@@ -33,7 +33,7 @@ from acoupi.web.sensor import Health, JsonObject, Now, Plan, Sensor, Setting
 __all__ = ["DoorReader", "DoorSensor", "reader_at"]
 
 DEADLINE = 30.0
-"""Seconds for an answer: the process that gives the first one may have to start."""
+"""Seconds for an answer: the answering process may have to start first."""
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class _Door:
             raise StoreError(
                 "the sensor does not answer the page.",
                 "acoupi workers status",
-                why=f"the worker of the default queue gave no answer to {name} ({problem}).",
+                why=f"the worker of the default queue did not answer {name} ({problem}).",
             ) from problem
 
 
@@ -144,7 +144,7 @@ class DoorSensor:
         return found
 
     def health(self) -> Health:
-        """Return what has been going on."""
+        """Return recent events."""
         found: Health = self._door.plain(Sensor.health)
         return found
 
@@ -154,18 +154,18 @@ class DoorSensor:
         since: datetime.datetime | None,
         until: datetime.datetime | None,
     ) -> JsonObject:
-        """Return what ``acoupi effort --json`` prints."""
+        """Return the output of ``acoupi effort --json``."""
         given = {"deployment": deployment, "since": since, "until": until}
         found: JsonObject = self._door.plain(Sensor.effort, **given)
         return found
 
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return what there is of the file of a recording.
+        """Return the file of a recording.
 
         Raises
         ------
         RecordingFileError
-            If there is none; says why.
+            If there is none, with the reason.
         """
         return self._door.call(self.find_file, recording_id=recording_id, clip_id=clip_id)
 
@@ -177,7 +177,7 @@ class DoorSensor:
         return self._door.call(self.read_file, **given, clip_id=clip_id)
 
     def add_verdict(self, verdict: VerdictRow) -> None:
-        """Store what a person says of a detection, or of a recording."""
+        """Store a person's verdict on a detection or a recording."""
         self._door.plain(Sensor.add_verdict, verdict=verdict)
 
     def settings_schema(self) -> JsonObject:
@@ -191,7 +191,7 @@ class DoorSensor:
         return found
 
     def plan_settings(self, changes: Mapping[str, Any]) -> Plan:
-        """Return what changes would do; nothing changes yet."""
+        """Return the effects of changes, without making them."""
         found: Plan = self._door.plain(Sensor.plan_settings, changes=dict(changes))
         return found
 
@@ -214,10 +214,10 @@ class DoorSensor:
         return found
 
     def set_password(self, salt: str, password: str) -> None:
-        """Put a password in place of what opened the page; see `acoupi.config.page_keys.Keys`."""
+        """Set a new password for the page; see `acoupi.config.page_keys.Keys`."""
         self._door.plain(self.set_password, salt=salt, password=password)
 
 
 def reader_at(folder: str) -> DoorReader:
-    """Return what reads through the door in a folder."""
+    """Return the reader through the door in a folder."""
     return DoorReader(Path(folder))

@@ -1,4 +1,4 @@
-"""Exports for a browser: made by a process of its own, which has numpy, and sent as a ZIP file."""
+"""Exports for a browser: made by a separate process with numpy, and sent as a ZIP file."""
 
 import asyncio
 import importlib
@@ -61,12 +61,12 @@ def routes(ask: Callable[[Request], Ask], folder: Path | None) -> list[BaseRoute
 
 
 def _order(ask: Ask, format_: str) -> dict[str, Any]:
-    """Return what the other process is to do.
+    """Return the order for the other process.
 
     Raises
     ------
     ParameterError
-        If there is no such format, or the filters cannot be.
+        If there is no such format, or the filters are not valid.
     """
     from acoupi.exports.formats import FORMATS  # noqa: PLC0415 - only who exports needs them
 
@@ -77,7 +77,7 @@ def _order(ask: Ask, format_: str) -> dict[str, Any]:
             "csv",
             why=f"it is one of {', '.join(FORMATS)}.",
         )
-    _ = ask.filters  # what cannot be is said at once
+    _ = ask.filters  # invalid filters are refused at once
     return {
         "reader": ask.sensor.child_reader,
         "format": format_,
@@ -99,7 +99,7 @@ async def _made(order: dict[str, Any]) -> None:
     except TimeoutError:
         raise AcoupiError(
             "the export took too long.",
-            "choose less time, or run acoupi export on the sensor",
+            "choose a shorter time, or run acoupi export on the sensor",
             why=f"it was not ready after {DEADLINE_S // 60} minutes.",
         ) from None
     finally:
@@ -117,7 +117,7 @@ def _check(code: int | None, told: bytes) -> None:
     except ValueError:
         raise AcoupiError(
             "the export failed.",
-            "the log of the service web tells more",
+            "see the log of the service web",
             why=f"its process ended with code {code}.",
         ) from None
     kind = ParameterError if problem.pop("is_parameter") else None
@@ -131,7 +131,7 @@ def _check(code: int | None, told: bytes) -> None:
 
 
 def main() -> int:
-    """Make the export that standard input orders; return 0, or say why not."""
+    """Make the export ordered on standard input; return 0, or report the error."""
     order = json.load(sys.stdin)
     try:
         _export(order)

@@ -16,10 +16,10 @@ class _OfRecording(TypedDict):
     end_time: str
     samplerate_hz: int
     recording_state: str
-    """captured: waits for its analysis; kept; clipped: only its clips were kept; deleted, as the
-    saving filters asked; lost."""
+    """captured: waits for its analysis; kept; clipped: only its clips were kept; deleted, by the
+    saving filters or for lack of room; lost."""
     file_path: str | None
-    """On the sensor; None: there is no file."""
+    """Path on the sensor; None: there is no file."""
     analysed_fraction: float
     """Share of the recordings of its span of time that models analyse: count each detection as
     1 / fraction."""
@@ -40,7 +40,7 @@ class Detection(_OfRecording):
 
     detection_id: str
     start_s: float
-    """From the first frame of the recording."""
+    """Seconds from the first frame of the recording."""
     end_s: float
     low_hz: float | None
     """None: it has no box."""
@@ -48,10 +48,10 @@ class Detection(_OfRecording):
     score: float
     prediction_type: str
     species: str | None
-    """The most likely species; where no tag is one, the most likely tag."""
+    """The most likely species; without species tags, the most likely tag."""
     species_score: float | None
     tags: str | None
-    """All of them, ``KEY=VALUE`` with ``; `` between."""
+    """All tags, ``KEY=VALUE`` separated by ``; ``."""
     model_name: str
     model_version: str | None
     weights_sha256: str | None
@@ -61,7 +61,7 @@ class Detection(_OfRecording):
     output_id: str
     analysed_time: str
     clip_path: str | None
-    """On the sensor: the file with the clip that holds it, where only clips were kept."""
+    """Path on the sensor of the clip that holds it, if only clips were kept."""
     start_in_clip_s: float | None
     verdict: str | None
     """right, wrong, other, unsure, withdrawn; None: not reviewed."""

@@ -1,4 +1,4 @@
-"""Forms: what comes back from one; and that of the settings."""
+"""Forms: reading submitted ones; and the form of the settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -110,9 +110,9 @@ def _constant(kind: Mapping[str, Any]) -> list[Any]:
 def changes_in(
     settings: Sequence[Setting], given: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return what differs in a form that comes back, by name; and what cannot be read.
+    """Return the changes in a submitted form, by name, and the problems.
 
-    Browsers send line ends of their own, and nothing of what was not on the form.
+    Browsers change line ends, and do not send settings that were not on the form.
     """
     changes: dict[str, Any] = {}
     problems: list[Problem] = []

@@ -35,7 +35,7 @@ def _order(name: str) -> tuple[bool, bool, str]:
 
 
 def page_text(name: str) -> str | None:
-    """Return the Markdown of a page; None if there is none of that name."""
+    """Return the Markdown of a page; None if there is no such page."""
     file = files("acoupi").joinpath("docs", f"{name}.md")
     is_page = _NAME.fullmatch(name) and file.is_file()
     return file.read_text(encoding="utf-8") if is_page else None
@@ -46,7 +46,7 @@ def _title(text: str) -> str:
 
 
 def page(name: str, base: str) -> HelpPage | None:
-    """Return a page; None if there is none of that name.
+    """Return a page; None if there is no such page.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def page(name: str, base: str) -> HelpPage | None:
 
 
 def picture(name: str) -> bytes | None:
-    """Return a picture (JPEG) that stands on a page; None if there is none of that name."""
+    """Return a picture (JPEG) of a page; None if there is no such picture."""
     file = files("acoupi").joinpath("docs", name)
     return file.read_bytes() if _PICTURE.fullmatch(name) and file.is_file() else None
 

@@ -12,14 +12,14 @@ __all__ = ["Attempts", "Rate"]
 logger = logging.getLogger(__name__)
 
 MOST_VISITORS = 1000
-"""Addresses that are remembered; of more, the one that came first is forgotten."""
+"""Most addresses that are remembered; then the oldest is forgotten."""
 SAY_EVERY = 60.0
 """Seconds between two lines about one thing in the log."""
 
 
 @dataclass
 class Rate:
-    """So many requests at once, and then so many a second, of each address.
+    """Limits requests of each address: a burst, then a rate a second.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Rate:
     _said: float = -SAY_EVERY
 
     def allows(self, address: str) -> bool:
-        """Return whether another request of an address is answered; count it."""
+        """Count a request of an address; return whether to accept it."""
         now = self.now()
         left, at = self._left.pop(address, (self.burst, now))
         left = min(self.burst, left + (now - at) * self.per_second)
@@ -44,13 +44,13 @@ class Rate:
             self._left.popitem(last=False)
         if not allowed and now - self._said >= SAY_EVERY:
             self._said = now
-            logger.warning("%s asks too often; it is told to wait.", address)
+            logger.warning("Too many requests from %s; it must wait.", address)
         return allowed
 
 
 @dataclass
 class Attempts:
-    """Wrong passwords: after a few, everybody has to wait, longer each time.
+    """Limits wrong passwords: after a few, everybody has to wait, longer each time.
 
     There is one password, and addresses are cheap: they are counted together.
     """
@@ -63,7 +63,7 @@ class Attempts:
     _until: float = -1.0
 
     def wait(self) -> float:
-        """Return the seconds until the next attempt is looked at; 0: now."""
+        """Return the seconds until the next attempt is accepted; 0: now."""
         return max(0.0, self._until - self.now())
 
     def failed(self, address: str) -> None:
@@ -75,5 +75,5 @@ class Attempts:
             self._until = self.now() + min(seconds, self.longest_wait)
 
     def forget(self) -> None:
-        """Begin anew: the right password was given, or the command line says so."""
+        """Reset the count, after the right password or by the command line."""
         self._wrong, self._until = 0, -1.0

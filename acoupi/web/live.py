@@ -1,8 +1,8 @@
-"""What happens at the sensor now: one stream of events for each tab, and sound.
+"""Live data of the sensor: one stream of events for each tab, and sound.
 
-However many watch, the ring of the recorder is read once and the sensor is asked once, and
-neither while nobody watches. Each viewer has a queue of its own: one who is too slow is given the
-present state in place of what was missed, and nobody waits for anybody.
+However many people watch, the recorder's ring is read once and the sensor is queried once, and
+neither while nobody watches. Each viewer has its own queue: a slow one gets the current state in
+place of missed events, and nobody waits for anybody.
 """
 
 import asyncio
@@ -42,40 +42,40 @@ __all__ = ["LiveFeed", "routes"]
 logger = logging.getLogger(__name__)
 
 MOST_VIEWERS = 20
-"""Of events, and of sound."""
+"""Most viewers of events, and most listeners."""
 LONGEST_SECONDS = 600.0
-"""After that a stream ends; a browser asks again, and so shows that it still may."""
+"""Seconds after which a stream ends; the browser reconnects, which checks its rights again."""
 HEARTBEAT_SECONDS = 10.0
 READ_SECONDS = 0.1
 TOUCH_SECONDS = 2.0
 ASK_SECONDS = 0.5
 STATE_EVERY = 6
-"""The state of the sensor is asked for every so many times that recordings are."""
+"""The sensor's state is queried once for this many queries of recordings."""
 GONE_SECONDS = 3.0
-"""A picture without a new column for so long is over."""
+"""Seconds without a new column after which a live picture is over."""
 SOUND_PATIENCE = 5.0
-"""How long who wants to listen waits for the recorder to send sound, seconds."""
+"""Longest wait of a listener for sound from the recorder, seconds."""
 MOST_QUEUED, MOST_SOUNDS_QUEUED = 200, 40
-"""What waits for one viewer at most; for one listener: 4 s."""
+"""Longest queues of a viewer, and of a listener (4 s)."""
 STUCK_SECONDS = 30.0
 """A viewer who takes nothing any more is sent away so long after his stream should have ended."""
 WEB = "web"
 Head = dict[str, Any]
-"""What the recorder says of a ring."""
+"""The recorder's description of a ring."""
 
 _NO_CACHE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _PICTURE = ("samplerate", "low_hz", "high_hz", "columns_per_second", "lowest_db", "step_db", "bins")
 
 
 def routes(feed: "LiveFeed", access: Access) -> list[Route]:
-    """Return the routes of what happens now."""
+    """Return the routes of live data."""
 
     def live(_: Request) -> Response:
         """Return events (SSE): picture, columns, detection, recording, now, problem, beat."""
         return feed.events()
 
     def live_audio(request: Request) -> Response:
-        """Return what the microphone hears as an endless WAV file; ultrasound ten times lower."""
+        """Return live sound as an endless WAV file; ultrasound ten times lower."""
         if not access.visitor(request).may_listen:
             return _refusal(403, "you may not listen to the microphone.", "log in")
         return feed.sound()
@@ -84,12 +84,12 @@ def routes(feed: "LiveFeed", access: Access) -> list[Route]:
 
 
 class LiveFeed:
-    """What all viewers share.
+    """The state that all viewers share.
 
     Parameters
     ----------
     sensor
-        Whom it asks for news.
+        Queries the sensor for news.
     home
         Where the recorder writes its rings.
     """
@@ -104,16 +104,16 @@ class LiveFeed:
         self._picture: dict[str, Any] = {}
 
     def close(self) -> None:
-        """End all streams, and begin none any more; from any thread."""
+        """End all streams, and accept no more; from any thread."""
         self._viewers.close()
         self._listeners.close()
 
     def events(self) -> Response:
-        """Return the stream of a further viewer."""
+        """Return the stream of another viewer."""
         return _Stream(self._viewers, self._told, "text/event-stream")
 
     def sound(self) -> Response:
-        """Return the sound for a further listener."""
+        """Return the sound for another listener."""
         return _Stream(self._listeners, self._heard, "audio/wav")
 
     # --- events ------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class LiveFeed:
             yield content or _framed("beat", {})
 
     def _snapshot(self) -> list[bytes]:
-        """Return what somebody who has just come must know."""
+        """Return the current state for a new viewer."""
         return [_framed("picture", self._picture), *map(_event, self._news.recent())]
 
     async def _watch(self) -> None:
-        """Tell everybody what happens, while somebody watches."""
+        """Send events to everybody, while somebody is watching."""
         self._news = News(self._sensor)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._columns.run(self._show))
@@ -170,7 +170,7 @@ class LiveFeed:
             yield content
 
     async def _listen(self) -> None:
-        """Pass on what the microphone hears, while somebody listens."""
+        """Pass on live sound, while somebody is listening."""
         before: Head | None = None
 
         def pass_on(head: Head | None, entries: Sequence[Entry]) -> None:
@@ -184,7 +184,7 @@ class LiveFeed:
 
 
 class RingFeed:
-    """Reads a ring of the recorder for all, and tells the recorder that somebody wants it.
+    """Reads a ring of the recorder for all viewers, and tells the recorder that it is wanted.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class RingFeed:
         self._can_tell = True
         self._ring = RingReader(lambda: find_ring(home, name, WEB))
         self.head: Head | None = None
-        """What the recorder says of it; None: there is nothing to show."""
+        """The recorder's description of it; None: there is nothing to show."""
 
     async def run(self, show: Callable[[Head | None, Sequence[Entry]], None]) -> None:
         """Call `show` with the head of the ring and what is new, until this is cancelled."""
@@ -234,7 +234,7 @@ class RingFeed:
 
 
 class Queue:
-    """What waits for one viewer.
+    """The queue of one viewer.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ class Queue:
         self.is_closed = False
 
     def put(self, content: bytes, instead: Callable[[], Sequence[bytes]]) -> None:
-        """Add what is new; if too much waits, what is `instead` takes the place of all."""
+        """Add new entries; if the queue is full, replace them all by `instead`."""
         self._waiting.append(content)
         if len(self._waiting) > self._most:
             self._waiting = deque(instead())
@@ -262,7 +262,7 @@ class Queue:
         self._came.set()
 
     async def contents(self, patience: float) -> AsyncIterator[bytes]:
-        """Yield what came since the last time; b"" if nothing did for so many seconds."""
+        """Yield new entries; b"" if there were none for this many seconds."""
         while not self.is_closed and clock.monotonic() < self._until:
             if not self._waiting:
                 self._came.clear()
@@ -275,7 +275,7 @@ class Queue:
 
 
 class Group:
-    """Who shares one source, which runs while there is somebody.
+    """The users of one source, which runs while there are any.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ class Group:
 
     @contextmanager
     def joined(self) -> Iterator[Queue | None]:
-        """Lend a queue to a further viewer; None: there are too many."""
+        """Yield a queue for another viewer; None if there are too many."""
         if self._is_closed or len(self._queues) >= MOST_VIEWERS:
             yield None
             return
@@ -312,13 +312,13 @@ class Group:
                 self._task = None
 
     def tell(self, content: bytes, instead: Callable[[], Sequence[bytes]]) -> None:
-        """Give everybody what is new; see `Queue.put`."""
+        """Send new entries to everybody; see `Queue.put`."""
         if content:
             for queue in self._queues:
                 queue.put(content, instead)
 
     def close(self) -> None:
-        """End all streams, and admit nobody any more; from any thread."""
+        """End all streams, and accept no more viewers; from any thread."""
         self._is_closed = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.end)
@@ -332,7 +332,7 @@ class Group:
         try:
             await self._source()
         except Exception:
-            logger.exception("What happens now cannot be shown any more.")
+            logger.exception("Live data can no longer be shown.")
             self.end()
 
 
@@ -355,7 +355,7 @@ class _Stream(StreamingResponse):
                     await super().__call__(scope, receive, send)
 
     async def _instead(self, method: str, queue: Queue | None) -> Response | None:
-        """Return what is answered in place of the stream; None: it begins."""
+        """Return the response in place of the stream; None if it starts."""
         if queue is None:
             why = f"{MOST_VIEWERS} are watching already, or the page is being restarted."
             return _refusal(503, "you cannot watch now.", "close another tab", why)
@@ -363,10 +363,10 @@ class _Stream(StreamingResponse):
             return Response(headers=self.headers)
         contents = self._make(queue)
         try:
-            # Nothing is promised before there is something to send.
+            # There is no response before there is something to send.
             self.body_iterator = _after(await anext(contents), contents)
         except StopAsyncIteration:
-            why = "the microphone is closed, or the sensor does not record."
+            why = "the microphone is closed, or the sensor is not recording."
             return _refusal(503, "there is nothing to hear now.", "acoupi status", why)
         return None
 

@@ -32,10 +32,10 @@ autocomplete="current-password"></label></p>
 <p><button>Log in</button></p>
 </form>
 <p>If you have none, {way_in}</p>"""
-_CHOOSE = """<p>It takes the place of the token, and of the password before it.</p>
+_CHOOSE = """<p>It replaces the token and the earlier password.</p>
 <form method="post" action="{base}/password">
 <input type="hidden" name="csrf" value="{csrf}">
-<p><label>Present password, or the token that the sensor printed
+<p><label>Current password, or the token that the sensor printed
 <input name="password" type="password" required
 autocomplete="current-password"></label></p>
 <p><label>New password, at least {least} characters <input name="new" type="password" required

@@ -1,4 +1,4 @@
-"""Pictures and sound that a process of its own makes, and where they are kept for a while."""
+"""Pictures and sound from a separate process, cached for a while."""
 
 import asyncio
 import contextlib
@@ -27,16 +27,16 @@ _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 class BusyError(AcoupiError):
-    """Too many wait already."""
+    """Too many requests are waiting already."""
 
 
 class Workshop:
-    """Makes one thing at a time, and keeps what it made.
+    """Makes one file at a time, and caches them.
 
     Parameters
     ----------
     folder
-        Where, up to `KEPT_BYTES`; what was not asked for longest goes first.
+        Folder of the cache, up to `KEPT_BYTES`; the least recently used go first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,12 +45,12 @@ class Workshop:
         self._waiting = 0
 
     async def made(self, order: Mapping[str, Any], suffix: str, read: Read) -> Path:
-        """Return the file of what was ordered of `acoupi.web.child`.
+        """Return the file for an order to `acoupi.web.child`.
 
         Parameters
         ----------
         order
-            What; the same order has the same result.
+            The order; the same order has the same result.
         suffix
             Of the file.
         read
@@ -61,7 +61,7 @@ class Workshop:
         AudioError
             If the recording cannot be read, or it takes too long.
         BusyError
-            If too many wait already.
+            If too many are waiting already.
         AcoupiError
             Whatever `read` raises.
         """
@@ -71,7 +71,7 @@ class Workshop:
             raise BusyError(
                 "this cannot be made now.",
                 "try again in some seconds",
-                why=f"{MOST_WAITING} others wait for their pictures.",
+                why=f"{MOST_WAITING} other pictures are waiting.",
             )
         self._waiting += 1
         try:
@@ -103,7 +103,7 @@ class Workshop:
 
 
 async def _carry_out(text: bytes, read: Read, file: BinaryIO) -> None:
-    """Let a process of its own carry out an order, and write what it makes."""
+    """Have a separate process carry out an order, and write the result."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "acoupi.web.child"),
         stdin=asyncio.subprocess.PIPE,
@@ -118,7 +118,7 @@ async def _carry_out(text: bytes, read: Read, file: BinaryIO) -> None:
             pass
         code = await process.wait()
         if code:
-            raise _failure(f"the process that makes it ended with {code}; the log tells more.")
+            raise _failure(f"the process that makes it ended with exit code {code}; see the log.")
     finally:
         if process.returncode is None:
             process.kill()
@@ -168,7 +168,7 @@ def _is_kept(path: Path) -> bool:
 
 
 def _make_room(folder: Path, newest: Path) -> None:
-    """Remove what was not asked for longest, but not what was made just now."""
+    """Remove the least recently used files, but not the newest one."""
     files = sorted(
         ((one.stat().st_mtime, one.stat().st_size, one) for one in folder.iterdir()), reverse=True
     )

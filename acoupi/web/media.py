@@ -1,8 +1,8 @@
 """Pictures and sound of recordings.
 
 The files come through the door of the sensor, in pieces. Sound that is slower is the same samples
-under another rate, so a part of a WAV file is sent as it is; what browsers do not play, and
-pictures, are made by a process of its own (`acoupi.web.making`).
+under another rate, so a part of a WAV file is sent as it is; formats that browsers do not play,
+and pictures, are made by a separate process (`acoupi.web.making`).
 """
 
 import datetime
@@ -37,7 +37,7 @@ MOST_SLOWER = 100.0
 PIECE = 256 * 1024
 RETRY_AFTER = "2"
 _PLAYED_BYTES = 4
-"""Browsers play samples of up to so many bytes."""
+"""Most bytes of a sample that browsers play."""
 _KEEP = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -45,12 +45,12 @@ class Files(Sensor, Protocol):
     """A sensor that gives away the files of its recordings."""
 
     def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return what there is of the file of a recording, or of that of one of its clips.
+        """Return the file of a recording, or of one of its clips.
 
         Raises
         ------
         RecordingFileError
-            If there is none; says why.
+            If there is none, with the reason.
         """
 
     def read_file(
@@ -67,11 +67,11 @@ def routes(
     Parameters
     ----------
     sensor
-        Whom to ask.
+        The sensor.
     cache
         Folder for what is made.
     zone
-        In which the time in a picture is; it may block.
+        Returns the time zone of pictures; it may block.
     """
     media = _Media(sensor, Workshop(cache), zone)
     at = "/api/v1/recordings/{id:uuid}"
@@ -164,11 +164,13 @@ class _Media:
         return _ranged(request, read, file.size, file.media_type, headers)
 
     def _found(self, request: Request) -> tuple[RecordingFile, RecordingRow, Read]:
-        """Return the file that is asked for, the recording (or clip), and what reads it."""
+        """Return the requested file, the recording (or clip), and its reader."""
         id_, clip_id = _ids(request)
         file, row = self.sensor.find_file(id_, clip_id), self.sensor.reader.recording(id_)
         if row is None:
-            raise RecordingFileError("there is no recording of that id.", "acoupi recordings list")
+            raise RecordingFileError(
+                "there is no recording with that id.", "acoupi recordings list"
+            )
         clips = [row.as_clip(one) for one in row.clips if one.id == clip_id]
         read = partial(self.sensor.read_file, id_, clip_id=clip_id)
         return file, clips[0] if clips else row, read
@@ -220,7 +222,7 @@ def _slower(
     return piece, len(head) + size
 
 
-# --- what was asked for ----------------------------------------------------------------------
+# --- the request ----------------------------------------------------------------------
 
 
 def _part_of(request: Request, row: RecordingRow, longest: float = math.inf) -> Part:
@@ -262,7 +264,7 @@ def _wrong(name: str, text: str, why: str) -> ParameterError:
 def _answering(
     answer: Callable[[Request], Awaitable[Response]],
 ) -> Callable[..., Awaitable[Response]]:
-    """Return an endpoint that tells with the right status why there is nothing."""
+    """Return an endpoint that answers errors with the right status."""
 
     async def endpoint(request: Request) -> Response:
         try:

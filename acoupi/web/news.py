@@ -1,4 +1,4 @@
-"""What is new at a sensor since it was last asked: for everybody who watches, asked for once."""
+"""News of a sensor since the last query, collected once for all viewers."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,17 +14,17 @@ from acoupi.web.sensor import Sensor
 __all__ = ["Event", "News"]
 
 _LOOKED_AT = 50
-"""Recordings that are looked at, the newest: an older one is on the pages, but is no news."""
+"""Number of newest recordings that are checked; older ones are not news."""
 _REMEMBERED = 20
 _MOST_OF_ONE = 50
-"""Detections of one recording that are told at once; the page of the recording has all."""
+"""Most detections of a recording in the news; its page has all of them."""
 
 _FILTERED = "A processing filter refused it."
-_UNWANTED = "No saving filter wanted it."
+_UNWANTED = "No saving filter kept it."
 
 
 class Event(NamedTuple):
-    """Something to tell: detection, recording, now or problem."""
+    """A piece of news: detection, recording, now or problem."""
 
     kind: str
     content: dict[str, Any]
@@ -35,27 +35,27 @@ _Seen = tuple[data.RecordingState, int]
 
 
 class News:
-    """Finds out what is new. It blocks, and is used by one thread at a time.
+    """Collects news. It blocks, and is used by one thread at a time.
 
     Parameters
     ----------
     sensor
-        Whom it asks.
+        The sensor.
     """
 
     def __init__(self, sensor: Sensor) -> None:
         self._sensor = sensor
         self._seen: dict[UUID, _Seen] | None = None
         self._told: dict[UUID, set[UUID]] = {}
-        """Detections that were told, by recording."""
+        """Detections that were reported, by recording."""
         self._recent: dict[str, deque[Event]] = {
             kind: deque(maxlen=_REMEMBERED) for kind in ("recording", "detection")
         }
         self._state: dict[str, Event] = {}
-        """What was told last, by what it is about."""
+        """The last news, by subject."""
 
     def recent(self) -> list[Event]:
-        """Return what somebody who has just come must know: the last of each kind."""
+        """Return the current state for a new viewer: the last news of each kind."""
         heard = [event for events in self._recent.values() for event in events]
         return [*heard, *self._state.values()]
 
@@ -68,7 +68,7 @@ class News:
         return self._checked("state", self._now)
 
     def _checked(self, what: str, find: Callable[[], Iterator[Event]]) -> list[Event]:
-        """Return what is found; if the sensor does not answer, that, once."""
+        """Return the news; if the sensor does not answer, report that once."""
         told: dict[str, Any] = {"asked_for": what, "error": None}
         found: list[Event] = []
         try:
@@ -80,7 +80,7 @@ class News:
         return [*self._changed(what, Event("problem", told)), *found]
 
     def _changed(self, what: str, event: Event) -> list[Event]:
-        """Return a state if it is not the one that was told last."""
+        """Return a state if it differs from the last reported one."""
         if self._state.get(what) == event:
             return []
         self._state[what] = event
@@ -137,7 +137,7 @@ class News:
             return None
         for one in self._sensor.reader.analyses(row.id):
             if one.state is data.AnalysisState.FAILED:
-                return f"Its analysis by {one.name_model} failed: {one.error or 'it says not why'}."
+                return f"Its analysis by {one.name_model} failed: {one.error or 'no reason given'}."
             if one.state is data.AnalysisState.SKIPPED:
                 return _FILTERED
             if one.state is data.AnalysisState.LEFT_OUT:

@@ -26,9 +26,9 @@ __all__ = ["Pages"]
 HEARD_NOW = 10
 """Detections, and recordings, on the first page."""
 SLOWER = (1, 5, 10, 20)
-"""How many times slower sound can be heard."""
+"""How many times slower sound can be played."""
 DAYS = 14
-"""Of effort, unless asked otherwise."""
+"""Days of effort by default."""
 
 
 class Pages:
@@ -39,11 +39,11 @@ class Pages:
     recent
         The state of the sensor.
     ask
-        Reads what a request asks.
+        Reads the parameters of a request.
     access
-        Who may do what.
+        Controls access.
     subject
-        What the pages are about.
+        The sensor or hub of the pages.
     has_live, has_writing
         Whether something answers live streams, and what changes the sensor.
     """
@@ -94,7 +94,7 @@ class Pages:
 
     @staticmethod
     def base(request: Request) -> str:
-        """Return what addresses of this page begin with."""
+        """Return the prefix of this page's addresses."""
         return str(request.scope.get("root_path", ""))
 
     def now(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class Pages:
         )
 
     def _latest(self, ask: Ask) -> tuple[Any, Any]:
-        """Return the last detections, and the last recordings with what became of them."""
+        """Return the last detections, and the last recordings with their states."""
         try:
             few = ask.with_limit(HEARD_NOW)
             made = answers.recordings(few)["recordings"]
@@ -116,7 +116,7 @@ class Pages:
             return [], []  # nothing has been recorded yet
 
     def detections(self, request: Request) -> Response:
-        """Show what was found, and the form that chooses it."""
+        """Show the detections, and the form of filters."""
         ask = self._ask(request)
         found = answers.detections(ask)
         more = found["next"] and f"{ask.address()}&after={found['next']}".lstrip("&")
@@ -127,11 +127,11 @@ class Pages:
         )
 
     def _chooser(self, ask: Ask) -> dict[str, Any]:
-        """Return what the form of filters shows."""
+        """Return the contents of the form of filters."""
         return {"tags": answers.tags(ask), "chosen": ask.chosen(), "address": ask.address()}
 
     def detection(self, request: Request) -> Response:
-        """Show one detection: picture, sound, what is known of it, and what people say of it."""
+        """Show one detection: picture, sound, data and verdicts."""
         ask = self._ask(request)
         answer = answers.detection(ask)
         older = ask.reader.detections(ask.filters, newest_first=True, after=ask.id(), limit=1)
@@ -189,7 +189,7 @@ class Pages:
         return self._page(request, "effort", found=found, sites=sites, chosen=chosen)
 
     def health(self, request: Request) -> Response:
-        """Show what keeps the sensor going, and what has gone wrong."""
+        """Show the health of the sensor, and its faults."""
         state = self._recent.fresh()
         return self._page(request, "health", state=state, **answers.health(self._ask(request)))
 
@@ -200,12 +200,12 @@ class Pages:
         return self._page(request, "settings", sections=form.sections, pending=pending)
 
     async def plan(self, request: Request) -> Response:
-        """Show what changed settings would do, before anything changes."""
+        """Show the effects of changed settings, before anything changes."""
         return await run_in_threadpool(self._planned, request, await fields_of(request))
 
     def _planned(self, request: Request, given: Mapping[str, str]) -> Response:
         if not self._access.visitor(request).may_write:
-            raise HTTPException(403, "Settings can be changed by those who have logged in.")
+            raise HTTPException(403, "Only people who are logged in can change settings.")
         sensor = self._recent.sensor
         changes, problems = changes_in(sensor.settings(), given)
         plan = sensor.plan_settings(changes)
@@ -242,7 +242,7 @@ class Pages:
         error: AcoupiError,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Show what went wrong."""
+        """Show an error."""
         told = {"error": error, "status": status, "passing": "Refresh" in (headers or {})}
         return self._page(request, "problem", status, headers, **told)
 

@@ -1,4 +1,4 @@
-"""What the parts of the page owe each other: who may do what, and where each part answers.
+"""The interfaces between the parts of the page: access, and the paths of each part.
 
 ======================================  =========================================  ==============
 path (below the path prefix)            what                                       answered by
@@ -39,16 +39,16 @@ METRICS = "/metrics"
 
 @dataclass(frozen=True)
 class Subject:
-    """What the pages are about."""
+    """The subject of the pages: a sensor or a hub."""
 
     menu: Mapping[str, str]
     """Path and name of each page that there is."""
     first: str
     """Template of the first page."""
     trouble: str
-    """Path of the page that tells what is wrong."""
+    """Path of the page about faults."""
     has_sound: "Callable[[str], bool]" = lambda _: True
-    """Whether the sound of a recording (its id) can be had, where it is not known to be gone."""
+    """Whether there may be sound for a recording (its id)."""
 
 
 SENSOR = Subject(
@@ -71,19 +71,19 @@ SENSOR = Subject(
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks, and what they may do."""
+    """A visitor, and their rights."""
 
     name: str | None
     """None: not logged in."""
     csrf: str
-    """Token for forms; "" for who may not write."""
+    """Token for forms; "" if they may not write."""
     may_write: bool
     may_listen: bool
-    """To live sound."""
+    """Whether they may listen to live sound."""
 
 
 class Access(Protocol):
-    """Who may see and do what."""
+    """Controls access to the page."""
 
     @property
     def routes(self) -> "Sequence[BaseRoute]":
@@ -91,14 +91,14 @@ class Access(Protocol):
 
     @property
     def middleware(self) -> "Sequence[Middleware]":
-        """Sessions, rate limits, headers; turns away who may not see a page."""
+        """Sessions, rate limits, headers; refuses visitors without access."""
 
     def visitor(self, request: "Request") -> Visitor:
-        """Return who asks."""
+        """Return the visitor of a request."""
 
 
 class WebSettings(Protocol):
-    """What pages need of the section ``web`` of the configuration."""
+    """The settings of section ``web`` that pages need."""
 
     @property
     def path_prefix(self) -> str:

@@ -1,4 +1,4 @@
-"""HTTP for those who are prompt: who says nothing, or too slowly, does not keep others out.
+"""Time limits of HTTP: silent or slow clients do not block others.
 
 Servers admit so many connections at a time, and would wait for each as long as it is open.
 """
@@ -53,7 +53,7 @@ class PromptHTTP(H11Protocol):
 
 
 async def body_of(request: Request, most: int) -> bytes | None:
-    """Return what was sent; None: it has more bytes than it may have.
+    """Return the body; None if it is too large.
 
     Raises
     ------
@@ -70,7 +70,7 @@ async def body_of(request: Request, most: int) -> bytes | None:
 
 
 class PromptStream(StreamingResponse):
-    """An answer in parts that ends in time, whoever takes them; it is not whole then.
+    """A response in parts that stops at a time limit, even if it is not complete.
 
     Parameters
     ----------

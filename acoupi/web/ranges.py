@@ -1,4 +1,4 @@
-"""Which bytes of a sound are asked for over HTTP."""
+"""Ranges of bytes in HTTP requests for sound."""
 
 import re
 
@@ -10,9 +10,9 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def range_of(text: str, size: int) -> tuple[int, int] | None:
-    """Return the first byte of a range and the one after its last; None: all is wanted.
+    """Return the first byte of a range and the one after its last; None: everything.
 
-    Several ranges, or what is no range, count as all, as RFC 9110 allows.
+    Several ranges, or an invalid one, count as everything, as RFC 9110 allows.
 
     Raises
     ------

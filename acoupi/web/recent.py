@@ -1,4 +1,4 @@
-"""What every page says of the sensor at its top, asked for once in a few seconds."""
+"""The state of the sensor at the top of every page, cached for a few seconds."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ __all__ = ["Recent"]
 logger = logging.getLogger(__name__)
 
 FOR_S = 5
-"""So long an answer is good enough for the top of a page, seconds."""
+"""Seconds for which the state is cached."""
 
 
 class Recent:
@@ -21,7 +21,7 @@ class Recent:
     Parameters
     ----------
     sensor
-        Whom to ask.
+        The sensor.
     """
 
     def __init__(self, sensor: Sensor) -> None:
@@ -60,5 +60,5 @@ class Recent:
         try:
             return self.sensor.now()
         except AcoupiError as error:
-            logger.warning("The sensor does not tell its state: %s", error.message)
+            logger.warning("The sensor does not report its state: %s", error.message)
             return None

@@ -72,7 +72,7 @@ def wav_head(
     channels, sample_bytes
         Of a frame.
     data_bytes
-        Size of all samples; `ENDLESS`: nobody knows.
+        Size of all samples; `ENDLESS`: unknown.
     encoding
         1: integers, 3: floating point.
     """

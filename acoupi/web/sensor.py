@@ -1,4 +1,4 @@
-"""What the page asks of a sensor, whoever answers: the door of a sensor, or a hub."""
+"""The interface of a sensor for the page, implemented by the door of a sensor, or a hub."""
 
 import datetime
 from collections.abc import Mapping
@@ -35,14 +35,14 @@ class Disk(TypedDict):
     free_bytes: int
     total_bytes: int
     hours_left: float | None
-    """At the present rate of recording; None: nothing is recorded."""
+    """Hours at the current rate of recording; None: nothing is recorded."""
 
 
 class Clock(TypedDict):
-    """How far times can be trusted."""
+    """How reliable times are."""
 
     synchronised: bool | None
-    """Whether a time server has set it; None: not known."""
+    """Whether a time server has set it; None: unknown."""
     error_s: float | None
 
 
@@ -63,13 +63,13 @@ class Now(TypedDict):
     alarms: list[JsonObject]
     """The active ones, the oldest first: alarm, description, detail, since, until."""
     next_recording: str | None
-    """When the next one is planned to begin; None: none is planned, or it is not known."""
+    """When the next one is planned to start; None: none is planned, or unknown."""
     disks: list[Disk]
     clock: Clock
 
 
 class Level(TypedDict):
-    """How loud one recording was, and what was wrong with its microphone."""
+    """The level of one recording, and faults of its microphone."""
 
     time: str
     rms_dbfs: float
@@ -79,7 +79,7 @@ class Level(TypedDict):
 
 
 class DeadLetter(TypedDict):
-    """A message that no more attempt is made to send."""
+    """A message that is no longer sent."""
 
     message_id: str
     messenger: str
@@ -89,7 +89,7 @@ class DeadLetter(TypedDict):
 
 
 class LogError(TypedDict):
-    """The last line of a log that says what went wrong."""
+    """The last error in a log."""
 
     service: str
     time: str | None
@@ -97,7 +97,7 @@ class LogError(TypedDict):
 
 
 class Health(TypedDict):
-    """What has been going on: dearer to find out than `Now`."""
+    """Recent events: slower to collect than `Now`."""
 
     levels: list[Level]
     """The trend of the microphone over the last days, the oldest first; at most 500."""
@@ -119,7 +119,7 @@ class Change(TypedDict):
 
 
 class Problem(TypedDict):
-    """Why a setting cannot be so."""
+    """Why a value is not valid."""
 
     name: str
     """Dotted; "" where it is about several."""
@@ -127,13 +127,13 @@ class Problem(TypedDict):
 
 
 class Plan(TypedDict):
-    """What a change of settings would do, or has done."""
+    """The effects of a change of settings, planned or done."""
 
     changes: list[Change]
     problems: list[Problem]
     """Where there are any, nothing can be applied."""
     restarts: list[str]
-    """Services that end themselves after the work in hand, and start with the new settings."""
+    """Services that restart with the new settings after their current work."""
     host_command: str | None
     """What to run on the host because rendered files change; None: nothing."""
     state: Literal["planned", "applied", "pending"]
@@ -152,7 +152,7 @@ class Setting(TypedDict):
     schema: JsonObject
     """JSON Schema of the value: type, enum, minimum, maximum, default, … without ``$ref``."""
     value: Any
-    """As it is now, what JSON can hold; None for secrets."""
+    """The current value as JSON; None for secrets."""
     is_secret: bool
     """Its value never leaves the sensor; an empty field leaves it as it is."""
     restarts: list[str]
@@ -160,24 +160,24 @@ class Setting(TypedDict):
 
 
 class Sensor(Protocol):
-    """What the page asks of a sensor.
+    """The interface of a sensor for the page.
 
     The methods block: the page calls them in threads, several at a time.
 
     Raises
     ------
     AcoupiError
-        From every method, with what happened, why, and what to try: shown on the page. Of bad
+        From every method, with what happened, why, and what to try: shown on the page. For invalid
         input, `ParameterError` (an answer with status 422).
     """
 
     @property
     def reader(self) -> Reader:
-        """What reads recordings and detections."""
+        """The reader of recordings and detections."""
 
     @property
     def child_reader(self) -> tuple[str, str]:
-        """How a process of its own reads the same: a function as "module:name", its argument.
+        """How a separate process reads the same: a function as "module:name", its argument.
 
         Exports and pictures need numpy, which the page does not import.
         """
@@ -192,10 +192,10 @@ class Sensor(Protocol):
         """
 
     def now(self) -> Now:
-        """Return the state of the sensor; cheap enough to be asked for every few seconds."""
+        """Return the state of the sensor; fast enough to be called every few seconds."""
 
     def health(self) -> Health:
-        """Return what has been going on."""
+        """Return recent events."""
 
     def effort(
         self,
@@ -203,7 +203,7 @@ class Sensor(Protocol):
         since: datetime.datetime | None,
         until: datetime.datetime | None,
     ) -> JsonObject:
-        """Return what ``acoupi effort --json`` prints.
+        """Return the output of ``acoupi effort --json``.
 
         Parameters
         ----------
@@ -218,10 +218,10 @@ class Sensor(Protocol):
             If there has been no deployment, or the store keeps no record of effort.
         """
 
-    # Writing: checked once more by whoever answers.
+    # Writing: checked again where the call is answered.
 
     def add_verdict(self, verdict: VerdictRow) -> None:
-        """Store what a person says of a detection, or of a recording."""
+        """Store a person's verdict on a detection or a recording."""
 
     def settings_schema(self) -> JsonObject:
         """Return the JSON Schema of all settings, those of the sensor below ``sensor``."""
@@ -230,22 +230,22 @@ class Sensor(Protocol):
         """Return every setting in the order of the configuration."""
 
     def plan_settings(self, changes: Mapping[str, Any]) -> Plan:
-        """Return what changes would do; nothing changes yet.
+        """Return the effects of changes, without making them.
 
         Parameters
         ----------
         changes
-            Values, as JSON holds them, by dotted name; those not named stay. Text is taken for
-            a number, true or false where the setting is one, as ``acoupi config set`` does.
+            Values as JSON, by dotted name; others stay. Text is converted to a number, true or
+            false if the setting is one, as by ``acoupi config set``.
         """
 
     def apply_settings(self, changes: Mapping[str, Any], by: str) -> Plan:
-        """Change settings; `by` is who asked, for the log.
+        """Change settings; `by` is the person, for the log.
 
         Raises
         ------
         ParameterError
-            If one cannot be so.
+            If a value is not valid.
         """
 
     def start_deployment(

@@ -1,4 +1,4 @@
-"""The service ``web``: serves the page as long as it is not asked to stop."""
+"""The service ``web``: serves the page until asked to stop."""
 
 import asyncio
 import errno
@@ -41,13 +41,13 @@ PATIENCE = 3.0
 AT_ONCE = 100
 """Connections."""
 LOOK_EVERY = 5.0
-"""Seconds between two looks whether the page is still served."""
+"""Seconds between two checks that the page is still served."""
 TICK = 2.0
-"""Seconds between two looks whether it is to end."""
+"""Seconds between two checks whether to stop."""
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Serve the page until it is asked to stop.
+    """Serve the page until asked to stop.
 
     Raises
     ------
@@ -108,29 +108,29 @@ def _config(settings: Settings, web: Web, sensor: DoorSensor, feed: LiveFeed) ->
 
 
 class _Server(uvicorn.Server):
-    """Wakes up every other second while nobody asks, not ten times a second."""
+    """Wakes up every other second while there are no requests, not ten times a second."""
 
     async def main_loop(self) -> None:
-        """Wait until it is to end."""
+        """Wait until it should stop."""
         while not await self.on_tick(0):
             await asyncio.sleep(TICK)
 
 
 def _cache(settings: Settings) -> Path:
-    """Return where files are made for a moment: of this service alone."""
+    """Return the folder for temporary files of this service."""
     folder = _own_folder(settings) / "cache"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _own_folder(settings: Settings) -> Path:
-    """Return the part of ``run/`` that is of this service alone."""
+    """Return the part of ``run/`` that belongs to this service."""
     run = settings.run_dir
     return run if run.name == WEB else run / WEB
 
 
 def signing_key(path: Path) -> str:
-    """Return what signs sessions, which outlive a restart of this service; made if need be."""
+    """Return the key that signs sessions across restarts; it is made if needed."""
     try:
         found = read_text(path, 200)
     except OSError:
@@ -143,7 +143,7 @@ def signing_key(path: Path) -> str:
 
 
 def _host(settings: Settings, web: Web) -> str:
-    """Return where to listen: in a container, the engine publishes it where the settings say."""
+    """Return where to listen: in a container, the engine publishes the configured address."""
     return EVERYWHERE if is_contained(settings) else web.host
 
 

@@ -1,4 +1,4 @@
-"""How values look on a page."""
+"""Formatting values for pages."""
 
 import datetime
 import json
@@ -15,17 +15,17 @@ from acoupi.web.sensor import JsonObject
 __all__ = ["FILTERS", "clock_of", "effort", "fate", "zone"]
 
 LEVELS = 8
-"""How many shades an hour of effort has, beside none at all."""
+"""Number of shades of an hour of effort, besides none."""
 LONGEST_GAPS = 30
 _STATES = {
     "captured": "",
     "kept": "file kept",
     "clipped": "clips kept in place of the file",
-    "deleted": "file deleted, as the saving filters asked, or for room",
+    "deleted": "file deleted, by the saving filters or for lack of room",
     "lost": "its file disappeared; acoupi did not delete it",
 }
 _ANALYSES = {
-    AnalysisState.RUNNING: "{} analyses it now",
+    AnalysisState.RUNNING: "{} is analysing it now",
     AnalysisState.RETRY: "{} will try again",
     AnalysisState.SKIPPED: "not analysed by {}: a processing filter refused it",
     AnalysisState.FAILED: "{} failed",
@@ -70,7 +70,7 @@ def _size(number: float) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a setting as a form shows it, and as it comes back unchanged."""
+    """Return a setting in its form, as it comes back if unchanged."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -96,16 +96,16 @@ FILTERS: dict[str, Callable[..., str]] = {
     "value": _value,
     "words": _words,
 }
-"""Of the templates."""
+"""Filters of the templates."""
 
 
 def clock_of(capture: JsonObject | None) -> str:
-    """Return how far the time of a recording can be trusted."""
+    """Return how reliable the time of a recording is."""
     return clock_words(None if capture is None else CaptureReport.model_validate(capture))
 
 
 def fate(row: Recording, analyses: Sequence[Analysis]) -> str:
-    """Return what became of a recording, and why."""
+    """Return the state of a recording in words, and why."""
     number = row["detection_count"]
     state = _STATES[row["recording_state"]]
     troubles = [
@@ -140,14 +140,14 @@ def _day(day: JsonObject) -> JsonObject:
 
 
 def _hour(hour: int, known: JsonObject | None) -> JsonObject:
-    """Return the shade of an hour, and what it says."""
+    """Return the shade of an hour, and its description."""
     when = f"{hour:02}:00"
     if known is None:
-        return {"level": "outside", "says": f"{when}: not part of this"}
+        return {"level": "outside", "says": f"{when}: outside this period"}
     share = known["captured_share"]
     if share is None:
         return {"level": "idle", "says": f"{when}: nothing planned"}
     if not known["recorded_s"]:
-        return {"level": "none", "says": f"{when}: nothing of the plan"}
+        return {"level": "none", "says": f"{when}: nothing recorded of the plan"}
     level = 1 + int(share * (LEVELS - 1))
     return {"level": str(level), "says": f"{when}: {shown_share(share)}"}

@@ -21,8 +21,8 @@ API = "/api/v1"
 
 _PERIOD = {name: FILTERS[name] for name in ("from", "to")}
 _PAGE = {
-    "after": "Id of the last row that was seen: `next` of the page before.",
-    "limit": f"How many rows at most, 1 to {LIMIT}.",
+    "after": "Id of the last row on the previous page: its `next`.",
+    "limit": f"Most rows to return, 1 to {LIMIT}.",
 }
 _BY = {"by": "night, day, hour, species or deployment."}
 _ERROR = {
@@ -37,7 +37,7 @@ _ERROR = {
 
 
 class Twin(NamedTuple):
-    """A question with an answer in JSON."""
+    """An endpoint with an answer in JSON."""
 
     path: str
     """Below `API`."""
@@ -48,7 +48,9 @@ class Twin(NamedTuple):
 TWINS = (
     Twin("/now", answers.now),
     Twin("/health", answers.health),
-    Twin("/effort", answers.effort, {"deployment": "Name or id; by default the last.", **_PERIOD}),
+    Twin(
+        "/effort", answers.effort, {"deployment": "Name or id; by default, the latest.", **_PERIOD}
+    ),
     Twin("/deployments", answers.deployments),
     Twin("/detections", answers.detections, {**FILTERS, **_PAGE}),
     Twin("/detections/{id}", answers.detection),
@@ -76,7 +78,7 @@ def routes(ask: Callable[[Request], Ask], subject: Subject) -> list[BaseRoute]:
 
 
 def _twins_of(subject: Subject) -> list[Twin]:
-    """Return the twins, without those of pages that the subject has not."""
+    """Return the twins, without those of pages that the subject does not have."""
     missing = {*SENSOR.menu} - {*subject.menu}
     return [one for one in TWINS if one.path.split("/")[1] not in missing]
 
@@ -97,9 +99,9 @@ def document(every: Iterable[BaseRoute], subject: Subject = SENSOR) -> dict[str,
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "A sensor of acoupi",
+            "title": "An acoupi sensor",
             "version": __version__,
-            "description": "Times are ISO 8601 with a zone; lengths in seconds, "
+            "description": "Times are ISO 8601 with a zone; durations in seconds, "
             "frequencies in hertz, levels in dB of full scale.",
         },
         "paths": paths,

@@ -1,4 +1,4 @@
-"""What changes the sensor: forms that are sent, and where the browser goes then."""
+"""Changes of the sensor: submitted forms, and where the browser goes next."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,16 +25,16 @@ MOST_TEXT = 500
 
 
 def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Route]:
-    """Return the routes that change the sensor; who may not was turned away before.
+    """Return the routes that change the sensor; access was checked before.
 
     Parameters
     ----------
     sensor
-        Which.
+        The sensor.
     access
-        Knows who asks.
+        Identifies the visitor.
     subject
-        What the pages are about: only what has a page can be changed.
+        The subject of the pages: only things with a page can be changed.
     """
 
     def writing(path: str, change: Callable[[Fields, Request, str], str]) -> Route:
@@ -68,7 +68,7 @@ def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Ro
         return "/deployment"
 
     def judge_detection(fields: Fields, request: Request, by: str) -> str:
-        """Say whether a detection is right."""
+        """Store a verdict on a detection."""
         id_ = _id(request)
         row = sensor.reader.detection(id_)
         if row is None:
@@ -77,7 +77,7 @@ def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Ro
         return fields.get("then") or f"/detections/{id_}"
 
     def judge_recording(fields: Fields, request: Request, by: str) -> str:
-        """Say whether it is right that nothing was found in a recording."""
+        """Store a verdict on a recording in which nothing was found."""
         id_ = _id(request)
         if sensor.reader.recording(id_) is None:
             raise _unknown("recording", id_)
@@ -103,7 +103,7 @@ def _named(
 
 
 def _gone_to(request: Request, path: str) -> Response:
-    """Return what sends the browser to a path of this page."""
+    """Return a redirect to a path of this page."""
     if not path.startswith("/") or path[1:2] in ("/", "\\") or not path.isprintable():
         path = "/"
     url = f"{request.scope.get('root_path', '')}{path}"
@@ -116,9 +116,9 @@ def _changes(fields: Fields) -> dict[str, Any]:
     try:
         found = json.loads(fields.get("changes", ""))
     except (ValueError, RecursionError) as error:
-        raise _wrong("changes", "", "it is no JSON") from error
+        raise _wrong("changes", "", "it is not JSON") from error
     if not isinstance(found, dict):
-        raise _wrong("changes", "", "it is no JSON object")
+        raise _wrong("changes", "", "it is not a JSON object")
     return found
 
 
@@ -152,7 +152,9 @@ def _id(request: Request) -> UUID:
 
 def _unknown(what: str, id_: object) -> RecordingFileError:
     return RecordingFileError(
-        f"there is no such {what}.", "open the list again", why=f"{str(id_)[:80]} is not known."
+        f"there is no such {what}.",
+        "open the list again",
+        why=f"none has the id {str(id_)[:80]}.",
     )
 
 
@@ -178,5 +180,5 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _wrong(name: str, given: str, why: str) -> ParameterError:
-    return ParameterError(given, f"{name} cannot be so.", "correct it and send it again",
+    return ParameterError(given, f"the value of {name} is not valid.", "correct it and send it again",
                           why=f"{why}.")  # fmt: skip

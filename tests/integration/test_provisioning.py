@@ -369,8 +369,11 @@ def test_a_configuration_is_fetched_and_a_login_page_in_its_place_changes_nothin
         ("nonsense", "it is a web page"),
         ("nothing", "the server answered 204"),
         ("short", "broke off before its end"),
-        ("to http://localhost:1/sensor.yaml", "another place, http://localhost:1/sensor.yaml"),
-        ("to https://127.0.0.1/sensor.yaml?geheim", "another place, https://127.0.0.1/sensor.yaml"),
+        ("to http://localhost:1/sensor.yaml", "another server, http://localhost:1/sensor.yaml"),
+        (
+            "to https://127.0.0.1/sensor.yaml?geheim",
+            "another server, https://127.0.0.1/sensor.yaml",
+        ),
         ("to /round.yaml", "redirects without end"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_source_that_fails_ends_the_streams_and_is_begun_again(
     browser = page.watch()
 
     assert browser.rest() == ["picture"]
-    assert "cannot be shown any more" in caplog.text
+    assert "can no longer be shown" in caplog.text
     del page.sensor.now
     again = page.watch()
     assert again.next("now").content["ok"]

@@ -75,7 +75,7 @@ def test_what_was_rejected_says_why(sensor: Sensor) -> None:
     events = found.heard()
 
     assert told(events, "recording", "rejected") == [
-        "No saving filter wanted it.",
+        "No saving filter kept it.",
         "A processing filter refused it.",
         "Its analysis by bats failed: no weights.",
     ]

@@ -89,7 +89,7 @@ def test_now_tells_what_was_just_heard_and_what_became_of_it(visitor: Visitor) -
 
     assert rows(html)[0] == str(data.derived_id("detection", RECORDINGS - 2))
     assert NOCTULE in html
-    assert "1 found; file deleted, as the saving filters asked" in html
+    assert "1 found; file deleted, by the saving filters" in html
 
 
 FILTERED: Mapping[str, tuple[str, set[int]]] = {
@@ -293,7 +293,7 @@ def test_a_sensor_that_does_not_answer_is_told_and_the_help_stays(tmp_path: Path
     assert page.status_code == twin.status_code == 503
     assert page.headers["Refresh"] == twin.headers["Retry-After"] == "5"
     assert "acoupi workers status" in page.text
-    assert "loaded again every few seconds" in page.text
+    assert "reloads every few seconds" in page.text
     assert twin.json()["try"] == "acoupi workers status"
     assert help_.status_code == 200
     assert "does not answer" in help_.text
@@ -366,7 +366,7 @@ def test_what_a_setting_cannot_be_is_told_and_cannot_be_applied(owner: Visitor) 
     answer = owner.post("/settings/plan", data={"csrf": owner.csrf(), "recording.duration": "-1"})
 
     assert answer.status_code == 422
-    assert "This cannot be" in answer.text
+    assert "This is not possible" in answer.text
     assert "Apply" not in answer.text
 
 

@@ -1,4 +1,4 @@
-"""How values look on a page."""
+"""Formatting values for pages."""
 
 from typing import Any, cast
 from uuid import UUID
@@ -11,7 +11,7 @@ from acoupi.web import shown
 STATE = AnalysisState
 FATES: dict[str, tuple[int, str, dict[str, Any] | None]] = {
     "waits for its analysis": (0, "captured", None),
-    "bats analyses it now": (0, "captured", {"state": STATE.RUNNING}),
+    "bats is analysing it now": (0, "captured", {"state": STATE.RUNNING}),
     "bats will try again: no memory": (
         0, "captured", {"state": STATE.RETRY, "error": "no memory"}
     ),
@@ -20,7 +20,7 @@ FATES: dict[str, tuple[int, str, dict[str, Any] | None]] = {
     ),
     "not analysed by bats: a processing filter refused it; file deleted, as the saving filters "
     "asked, or for room": (0, "deleted", {"state": STATE.SKIPPED}),
-    "nothing found; file deleted, as the saving filters asked, or for room": (
+    "nothing found; file deleted, by the saving filters or for lack of room": (
         0, "deleted", {"state": STATE.DONE}
     ),
     "3 found; clips kept in place of the file": (3, "clipped", {"state": STATE.DONE}),
