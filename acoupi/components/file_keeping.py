@@ -1,4 +1,4 @@
-"""What a store may know of which files are kept; every part of it is optional."""
+"""Optional methods of a store about which files are kept."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
     # The room on disks (see `acoupi.space`). A store without it gives nothing up.
 
     can_give_up: ClassVar[bool] = False
-    """Whether the store knows which files may go when a disk fills."""
+    """Whether the store can tell which files may be deleted when a disk fills."""
     space: SpacePolicy | None = None
     """What is done about room; the sensor's settings are put here, as above. None: nothing."""
 
@@ -68,17 +68,17 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
-        """Return what was given up for room, of recordings that began in [since, until)."""
+        """Return deletions for lack of room, of recordings that started in [since, until)."""
         del deployment, since, until
         return {}
 
     # Sound that a hub is to get (see `acoupi.components.stores.unsent`). Without it, none is owed.
 
     hub_audio: HubAudio = "none"
-    """Of which recordings; the sensor's settings are put here, as above."""
+    """The recordings whose sound the hub gets; set from the sensor's settings, as above."""
 
     def is_owed_to_hub(self, recording: data.Recording) -> bool:
-        """Return whether the hub is to get the file of a recording, and has not got it."""
+        """Return whether the hub should get the file of a recording, and does not have it yet."""
         del recording
         return False
 

@@ -14,7 +14,7 @@ __all__ = [
 
 
 class DetectionContent(data.ModelOutput):
-    """The content of a message about detections, for who receives it."""
+    """The content of a message about detections, for its receivers."""
 
     device: str
     """Id of the device."""

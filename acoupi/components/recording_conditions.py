@@ -160,7 +160,7 @@ class DawnTimeInterval(TimeCondition):
             try:
                 self._deployment = self.get_deployment()
             except StoreError as error:  # recording does not depend on the store
-                logger.warning("The store gives no place for the time of dawn: %s", error)
+                logger.warning("The store has no location for the time of dawn: %s", error)
                 self._deployment = deployed_here().current or self._deployment
         if self._deployment is None:
             return sun.reference_location(self.timezone)
@@ -284,6 +284,6 @@ class HasReserve(RecordingCondition):
             return None
         reserve = marks.reserve / 1e6
         return (
-            f"only the reserve of {reserve:.0f} MB was free, and nothing more might be given up "
+            f"only the reserve of {reserve:.0f} MB was free, and no more files could be deleted "
             f"in time (sensor.disk.on_full: {self.policy.on_full})"
         )

@@ -30,7 +30,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class SaveIfInInterval(RecordingSavingFilter):
-    """Keeps what was recorded between two local times of day.
+    """Keeps recordings made between two local times of day.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class FrequencySchedule(RecordingSavingFilter):
 
 
 class _DawnDusk(RecordingSavingFilter):
-    """Keeps what was recorded on one side of dawn or dusk."""
+    """Keeps recordings made on one side of dawn or dusk."""
 
     is_before: ClassVar[bool]
 
@@ -104,7 +104,7 @@ class _DawnDusk(RecordingSavingFilter):
 
 
 class Before_DawnDuskTimeInterval(_DawnDusk):
-    """Keeps what was recorded shortly before dawn or dusk.
+    """Keeps recordings made shortly before dawn or dusk.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Before_DawnDuskTimeInterval(_DawnDusk):
 
 
 class After_DawnDuskTimeInterval(_DawnDusk):
-    """Keeps what was recorded shortly after dawn or dusk.
+    """Keeps recordings made shortly after dawn or dusk.
 
     Parameters
     ----------

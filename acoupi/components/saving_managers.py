@@ -34,7 +34,7 @@ _module_logger = logging.getLogger(__name__)
 NAME_BY_TIME = "{recording.created_on:%Y%m%d_%H%M%S}_{recording.id}.wav"
 """As published programs expect it."""
 NAME_BY_UTC = "{recording.created_on:%Y%m%d_%H%M%SZ}_{recording.id}.wav"
-"""The same, but it says its time zone."""
+"""The same, with its time zone."""
 
 _FORBIDDEN = dict.fromkeys([*map(ord, '<>:"/\\|?*'), *range(32)], "_")
 _LONGEST_NAME = 240
@@ -225,7 +225,9 @@ class DateFileManager(BaseFileManager):
                 f"the file name template {self.filename_template!r} cannot be used: {error}"
             ) from error
         if not name:
-            raise ValueError(f"the file name template {self.filename_template!r} gives no name")
+            raise ValueError(
+                f"the file name template {self.filename_template!r} results in no name"
+            )
         return name
 
 

@@ -85,7 +85,7 @@ class SummaryContent(BaseModel):
     left_out: int = 0
     """Recordings for which the models had no time (`acoupi.backlog`); absent: none."""
     analysed_fraction: float = 1.0
-    """Share of the others, by which counts are to be divided; absent: all."""
+    """Share of the others, by which to divide counts; absent: all."""
     tags: dict[str, dict[str, dict[str, Any]]]
     """For each kind of tag and each tag: ``mean``, ``min``, ``max`` and ``count`` of its scores; or
     for each of the bands ``low``, ``mid``, ``high`` and ``above_high``, ``count`` and ``mean``."""
@@ -310,7 +310,7 @@ def _scores(outputs: Iterable[data.ModelOutput]) -> Scores:
 
 
 def _not_analysed(failed: int, counts: tuple[int, int]) -> dict[str, float]:
-    """Return what is said of recordings that no model analysed; nothing if there are none."""
+    """Return the figures about recordings that no model analysed; nothing if there are none."""
     made, left_out = counts
     told: dict[str, float] = {"not_analysed": failed} if failed else {}
     if left_out:

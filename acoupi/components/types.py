@@ -152,7 +152,7 @@ class RecordingSavingFilter(ABC):
     """Decides whether to keep a recording's file."""
 
     judges_detections: bool = False
-    """Whether it can say nothing of a recording that no model has analysed.
+    """Whether it cannot judge a recording that no model has analysed.
 
     It is then not asked about one that no model has begun with, which is kept.
     """
@@ -183,7 +183,7 @@ class RecordingSavingManager(ABC):
 
 
 class Store(FileKeeping):
-    """Stores deployments, recordings, and what was found in them.
+    """Stores deployments, recordings, and detections in them.
 
     Storing is idempotent: storing the same id again replaces the earlier entry.
     """
@@ -334,7 +334,7 @@ class Store(FileKeeping):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it, for its ledger.
+        """Return the facts about a deployment, or a part of it, for its ledger.
 
         None if the deployment is not stored, or the store keeps no ledger.
         """
@@ -450,7 +450,7 @@ class Messenger(ABC):
 
     @property
     def name(self) -> str:
-        """Name its deliveries are filed under; each destination needs a name of its own."""
+        """Name under which its deliveries are stored; each destination needs its own."""
         return type(self).__name__
 
     @abstractmethod

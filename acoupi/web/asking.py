@@ -26,7 +26,7 @@ LIMIT, PAGE = 500, 50
 """Most rows in an answer, and the default number."""
 
 FILTERS: Mapping[str, str] = {
-    "from": "From this time: 2024-06-01 21:30, yesterday; local to the sensor unless it has a zone.",
+    "from": "From this time: 2024-06-01 21:30, yesterday; local unless it has a zone.",
     "to": "Up to this time, or the end of this day.",
     "deployment": "Name or id of a deployment.",
     "model": "Name of a model.",

@@ -180,5 +180,6 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _wrong(name: str, given: str, why: str) -> ParameterError:
-    return ParameterError(given, f"the value of {name} is not valid.", "correct it and send it again",
-                          why=f"{why}.")  # fmt: skip
+    return ParameterError(
+        given, f"the value of {name} is not valid.", "correct it and send it again", why=f"{why}."
+    )

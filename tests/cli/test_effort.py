@@ -248,7 +248,7 @@ def test_where_the_schedule_is_not_known_it_says_so(
 
     assert "does not say when it plans" in result.stderr
     assert "% of the plan" not in result.stdout
-    assert "Nothing of the plan" not in result.stdout
+    assert "Everything planned" not in result.stdout
     assert "100.00 %" in result.stdout
 
 

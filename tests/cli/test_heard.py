@@ -355,8 +355,8 @@ def test_a_deleted_file_is_told_with_its_reason(heard: Heard, run: Run, act: lis
     result = run("recordings", *act)
 
     assert result.exit_code == 1
-    assert "deleted, as the saving filters asked" in result.stderr
-    assert "What is known of it stays" in result.stderr
+    assert "deleted after its analysis, by the saving filters" in result.stderr
+    assert "Its data are kept" in result.stderr
 
 
 def test_before_anything_was_recorded_it_says_so(sensor: Path, run: Run) -> None:

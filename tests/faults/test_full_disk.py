@@ -163,7 +163,9 @@ def test_what_happens_when_nothing_may_go_is_in_the_effort(disk: Path, on_full: 
     if on_full == "stop":
         assert made[-1] is None
         (why,) = {one.detail for one in full}
-        assert why.startswith("only the reserve of 16 MB was free, and nothing more might be given")
+        assert why.startswith(
+            "only the reserve of 16 MB was free, and no more files could be deleted"
+        )
         assert why.endswith("(sensor.disk.on_full: stop)")
     else:
         assert all(made)

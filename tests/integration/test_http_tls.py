@@ -50,7 +50,7 @@ def test_an_unknown_certificate_is_a_send_error(authority: Authority) -> None:
     ):
         messenger(sink.url).send_message(message())
 
-    assert "certificate is not to be trusted" in str(raised.value.why)
+    assert "certificate is not trusted" in str(raised.value.why)
     assert "ca_certificate" in str(raised.value.help)
     assert sink.requests == []
 

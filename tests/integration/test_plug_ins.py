@@ -190,7 +190,7 @@ class One(Messenger):
         ({"telegraph": "other:Two"}, MESSENGER, "has no attribute 'Two'"),
         ({"telegraph": "other:One"}, "raise SystemExit(3)", "SystemExit: 3"),
         ({"pigeon": "other:One"}, MESSENGER, 'called "pigeon" and its key is "telegraph"'),
-        ({"http": "other:One"}, MESSENGER, "acoupi and other-one each bring one"),
+        ({"http": "other:One"}, MESSENGER, "acoupi and other-one each have one"),
         ({"telegraph": "other:One.Config"}, MESSENGER, "does not extend"),
         ({"keep_days": "other:One"}, MESSENGER.replace("telegraph", "keep_days"), "another set"),
         ({"copy": "other:One"}, MESSENGER.replace("telegraph", "copy"), "cannot be a section"),

@@ -46,12 +46,12 @@ _LEAD_SECONDS = 3.0
 """How long opening a microphone may take, seconds."""
 _CHECK_SECONDS = 0.1
 _HEADER_BYTES = 65_536
-"""More than the metadata of a file take."""
+"""Bytes; more than the metadata of a file take."""
 _CHECK_TOLERANCE = 0.01
 
 
 class RecorderOptions(TypedDict, total=False):
-    """What every recorder may be told by name; see `BaseAudioRecorder`."""
+    """Keyword options of every recorder; see `BaseAudioRecorder`."""
 
     simulated: SimulatedAudio | None
     interval: float | None
@@ -418,7 +418,7 @@ class BaseAudioRecorder(AudioRecorder):
         )
 
     def _folder_for(self, seconds: float) -> Path:
-        """Return where the next recording goes; a FLAC file is expected to be as large as a WAV."""
+        """Return the folder of the next recording; FLAC files are assumed to be as large as WAV."""
         if self.memory is None:
             return self.audio_dir
         sample_bytes = 2 if self.bits == 16 else 4

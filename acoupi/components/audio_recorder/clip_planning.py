@@ -183,7 +183,7 @@ class ClipPlanner:
         return ClipPlan(start, frames, gap=max(0, round(away * stream.samplerate)))
 
     def _first(self, stream: CaptureStream) -> int:
-        """Return where to begin after a pause: at the interval in which it is wanted again."""
+        """Return where to start after a pause: at the interval in which recording resumes."""
         if self._skipped is None or self._skipped[0] is not stream:
             return stream.next_frame()
         slot = self._slot_at(stream, stream.frame_at(data.monotonic()))

@@ -212,7 +212,7 @@ class _Clip:
         return build_guano(fields)
 
     def _first_report(self) -> data.CaptureReport:
-        """Return what is known before the first block is written."""
+        """Return the metadata known before the first block is written."""
         clock = self._stream.timeline.state
         return data.CaptureReport(
             stream_id=self._stream.id,

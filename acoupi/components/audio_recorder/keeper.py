@@ -30,7 +30,7 @@ class DeviceListener(Protocol):
 
 
 class Watch:
-    """Checks in a thread of its own whether the device of a stream is still there.
+    """Checks in a separate thread whether the device of a stream is still there.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Watch:
 
 
 class Keeper:
-    """Opens a device in a thread of its own, at a later time or as soon as possible.
+    """Opens a device in a separate thread, at a later time or as soon as possible.
 
     Parameters
     ----------

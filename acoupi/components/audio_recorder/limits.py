@@ -107,7 +107,7 @@ def require_ring(
     """
     if seconds is not None and size is not None:
         raise ConfigurationError(
-            "the ring cannot be given both in seconds and in bytes.",
+            "the size of the ring cannot be given both in seconds and in bytes.",
             "acoupi config set recording.ring_bytes none",
             why=f"ring_seconds is {seconds:g} and ring_bytes is {size}.",
         )

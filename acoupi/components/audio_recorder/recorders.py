@@ -110,7 +110,7 @@ class PWRecorder(_StreamRecorder):
 
 
 def _choose_server(devices: list[InputDevice], name: str) -> InputDevice:
-    """Return the device of that name, else the sound server, which knows more names."""
+    """Return the device with that name, else the sound server, which has more names."""
     known = {part for device in devices for part in (device.full_name, device.name)}
     wanted = next((one for one in (name, *_SERVERS) if one in known - {"default"}), name)
     return choose_device(devices, wanted)

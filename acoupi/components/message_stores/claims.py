@@ -21,7 +21,7 @@ Row = tuple[Any, ...]
 
 
 def expire(connection: sqlite3.Connection, limits: OutboxLimits, values: dict[str, Any]) -> None:
-    """Give up what is too old to be sent; `values` are those of a claim."""
+    """Give up messages that are too old to send; `values` are those of a claim."""
     for kind in KINDS:
         age = limits.longest_ages.get(kind_name(kind))
         if age is not None:
@@ -32,7 +32,7 @@ def expire(connection: sqlite3.Connection, limits: OutboxLimits, values: dict[st
 
 
 def spend(connection: sqlite3.Connection, rows: dict[str, int], *, was_sent: bool = True) -> bool:
-    """Spend what was reserved for a message, or return it; return whether anything was."""
+    """Spend the bytes reserved for a message, or release them; return whether there were any."""
     reserved = connection.execute(sql.RESERVED_FOR, rows).fetchone()
     if reserved is None:
         return False
@@ -45,7 +45,7 @@ def spend(connection: sqlite3.Connection, rows: dict[str, int], *, was_sent: boo
 
 
 def spend_lapsed(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
-    """Spend what was reserved by claims that were neither settled nor released in time."""
+    """Spend the bytes of claims that were neither settled nor released in time."""
     lapsed = connection.execute(sql.RESERVED_BY_LAPSED, values).fetchall()
     for (message_row,) in lapsed:
         spend(connection, {"messenger_row": values["messenger_row"], "message_row": message_row})
@@ -54,7 +54,7 @@ def spend_lapsed(connection: sqlite3.Connection, values: dict[str, Any]) -> None
 def reserve(
     connection: sqlite3.Connection, limits: OutboxLimits, values: dict[str, Any], order: Order
 ) -> list[Row]:
-    """Return what may be claimed within the budget, and what it costs.
+    """Return the messages that may be claimed within the budget, and their cost.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def _due(
     values: dict[str, Any],
     order: Order,
 ) -> Iterator[Row]:
-    """Yield what is due of a kind, up to the first that holds up those after it."""
+    """Yield due messages of a kind, up to the first that holds up those after it."""
     found = connection.execute(
         sql.CANDIDATES_OF_KIND[order], {**values, "kind": kind and kind.value}
     )

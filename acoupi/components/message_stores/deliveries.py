@@ -64,7 +64,7 @@ MOST_FAILURES = 10
 """Failed attempts, some four hours, after which a message holds up no other if its server takes
 others."""
 MOST_FAILURES_OF_SERVER = 100
-"""The same if the server takes nothing: some four days."""
+"""The same if the server accepts nothing: some four days."""
 LEASE = 300.0
 """Seconds for which a claimed message is reserved."""
 

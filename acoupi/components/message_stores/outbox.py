@@ -1,4 +1,4 @@
-"""What a destination may cost a day, and what goes first.
+"""The daily budget of a destination, and the order of messages.
 
 The rules where a day has a budget (`OutboxLimits.bytes_per_day`):
 
@@ -43,7 +43,7 @@ KINDS: tuple[data.MessageType | None, ...] = (
     data.MessageType.RECORDING,
     None,
 )
-"""What goes first; None: messages without a kind."""
+"""Order of kinds; None: messages without a kind."""
 _ABOUT_SENSOR = frozenset({data.MessageType.DEPLOYMENT, data.MessageType.HEARTBEAT})
 
 MESSAGE_BYTES = 1024
@@ -105,7 +105,7 @@ class Day:
 
     @classmethod
     def after(cls, limits: OutboxLimits, today: int, traffic: Iterable[Sequence[int]]) -> "Day":
-        """Return today after what was sent: day, bytes and excess of each day, in order.
+        """Return today's account after earlier days: day, bytes and excess of each day, in order.
 
         Examples
         --------

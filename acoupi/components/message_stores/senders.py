@@ -55,7 +55,7 @@ class Senders:
         return byte
 
     def ended(self, numbers: Iterable[int]) -> list[int]:
-        """Return those of the numbers whose processes have ended for certain."""
+        """Return the numbers of processes that have certainly ended."""
         me = self.me()
         if me is None or self._mine is None:
             return []

@@ -78,16 +78,16 @@ class SqliteMessageStore(types.MessageStore):
         self.db_path = Path(db_path)
         self.lease = lease
         self.outbox: OutboxLimits | None = None
-        """What each destination on a network may cost; the task that sends asks for it."""
+        """Budget of each network destination, for the task that sends."""
         self.more_messengers: list[str] = []
-        """Those that need a message beside the ones that `remove_delivered` is told."""
+        """Messengers that need a message, in addition to those given to `remove_delivered`."""
         self._database = Database(self.db_path, sql.SCHEMA)
         self._senders = Senders(self.db_path.with_name(f"{self.db_path.name}.senders"))
         self._unsettled: defaultdict[str, set[UUID]] = defaultdict(set)
         """What was claimed here and could be neither settled nor released, by messenger."""
 
     def close(self) -> None:
-        """Close the file; the next use opens it again. What it had claimed is released."""
+        """Close the file; the next use opens it again. Its claims are released."""
         self._database.close()
         self._senders.close()
 
@@ -303,7 +303,7 @@ class SqliteMessageStore(types.MessageStore):
             ]
 
     def get_pauses(self) -> dict[str, datetime.datetime]:
-        """Return until when servers asked to be sent nothing, by messenger."""
+        """Return the ends of the pauses that servers asked for, by messenger."""
         now = data.utc_now()
         longest = now + datetime.timedelta(seconds=data.LONGEST_PAUSE)
         values = {"now": to_microseconds(now), "longest_pause": to_microseconds(longest)}
@@ -443,7 +443,7 @@ class SqliteMessageStore(types.MessageStore):
         return (int(found[0]), int(found[1]))
 
     def _enlist(self, connection: sqlite3.Connection, name: str) -> int:
-        """Enlist a messenger for the messages since it last asked; return its row."""
+        """Enlist a messenger for the messages since its last claim; return its row."""
         messenger_row, seen_row = self._messenger(connection, name)
         last_row = connection.execute(sql.LAST_MESSAGE).fetchone()[0]
         if last_row > seen_row:
@@ -453,7 +453,7 @@ class SqliteMessageStore(types.MessageStore):
         return messenger_row
 
     def _release_claims_of_ended(self, connection: sqlite3.Connection, messenger_row: int) -> None:
-        """Release what processes had claimed that have ended."""
+        """Release the claims of processes that have ended."""
         values = {"messenger_row": messenger_row}
         senders = [number for (number,) in connection.execute(sql.CLAIMED_BY, values)]
         if ended := self._senders.ended(senders):
@@ -482,7 +482,7 @@ def _due(
     values: dict[str, Any],
     order: Order,
 ) -> list[tuple[Any, ...]]:
-    """Return the rows that are due, with what they cost where there is a budget."""
+    """Return the rows that are due, with their cost if there is a budget."""
     if outbox is not None:
         claims.spend_lapsed(connection, values)
         claims.expire(connection, outbox, values)

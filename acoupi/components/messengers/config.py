@@ -107,7 +107,7 @@ def check_topic(topic: str) -> str:
 
 
 class HTTPConfig(BaseModel):
-    """An HTTP server that takes messages by POST.
+    """An HTTP server that receives messages by POST.
 
     A user name and password inside `base_url` are moved to `username` and
     `password`, where they are kept as secrets.
@@ -118,7 +118,7 @@ class HTTPConfig(BaseModel):
     base_url: Annotated[str, Server]
     """Where messages are posted, ``https://…``."""
     content_type: str = "application/json"
-    """Of what is posted."""
+    """Content type of what is posted."""
     timeout: int = Field(default=5, gt=0)
     """Longest wait for the connection, and again for the answer, seconds; after twice that
     an exchange is over."""
@@ -135,7 +135,7 @@ class HTTPConfig(BaseModel):
     ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file that the server's certificate must be signed by; None: the usual authorities."""
     client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
-    """PEM file by which the server knows this sensor."""
+    """PEM file with the client certificate of this sensor."""
     client_key: Annotated[Path | None, ReadOnly, Sending] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
@@ -149,7 +149,7 @@ class HTTPConfig(BaseModel):
 
     @model_validator(mode="after")
     def validate_together(self) -> Self:
-        """Refuse what contradicts itself, and take credentials out of the address."""
+        """Refuse contradictory settings, and move credentials out of the address."""
         self.base_url, username, password = split_url(self.base_url)
         self.username = self.username or username
         self.password = self.password or (SecretStr(password) if password else None)
@@ -172,14 +172,14 @@ class MQTTConfig(BaseModel):
     host: Annotated[str, Server] = Field(min_length=1)
     """Name or address of the broker; with the transport "unix" the path of its socket."""
     username: str | None = None
-    """None: the broker asks for none."""
+    """User name; None: the broker needs none."""
     password: SecretStr | None = None
     """Of `username`."""
     topic: str = "acoupi"
     """Where messages are published; neither "+" nor "#" may be in it. ``{device_id}`` in it
     becomes the id of the device: a fleet has one setting."""
     port: int = Field(default=1884, ge=1, le=65_535)
-    """Of the broker: by custom 1883, and 8883 with TLS."""
+    """Port of the broker: usually 1883, or 8883 with TLS."""
     timeout: int = Field(default=5, gt=0)
     """Longest wait for the connection, and again for each acknowledgement, seconds."""
     use_tls: bool = False
@@ -191,7 +191,7 @@ class MQTTConfig(BaseModel):
     ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file that the broker's certificate must be signed by; None: the system's authorities."""
     client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
-    """PEM file by which the broker knows this sensor."""
+    """PEM file with the client certificate of this sensor."""
     client_key: Annotated[Path | None, ReadOnly, Sending] = None
     """Its private key, not encrypted; None if it is in the same file."""
     verify: bool = True
@@ -216,7 +216,7 @@ class MQTTConfig(BaseModel):
     @field_validator("host")
     @classmethod
     def validate_host(cls, value: str) -> str:
-        """Refuse what is neither a name nor perhaps the path of a socket."""
+        """Refuse anything but a host name or the path of a socket."""
         return value if "/" in value and "://" not in value else check_host(value)
 
     @field_validator("topic", "discovery_prefix")
@@ -237,7 +237,7 @@ class MQTTConfig(BaseModel):
         if (self.ca_certificate or self.client_certificate) and not self.use_tls:
             raise ValueError("certificates need use_tls")
         if self.use_tls and self.transport is MQTTTransport.UNIX:
-            raise ValueError('use_tls does not go with the transport "unix"')
+            raise ValueError('use_tls cannot be used with the transport "unix"')
         if self.home_assistant and not self.last_will:
             raise ValueError("home_assistant needs last_will")
         return self
@@ -257,7 +257,7 @@ class AppriseConfig(BaseModel):
 
 
 class FileConfig(BaseModel):
-    """A file that takes messages, one line of JSON each."""
+    """A file that receives messages, one line of JSON each."""
 
     path: Annotated[Path, WrittenFile, Sending] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.jsonl"

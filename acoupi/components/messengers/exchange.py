@@ -22,7 +22,7 @@ __all__ = ["DeadlineError", "DeadlineSession"]
 TIDY_UP = 1.0
 """Seconds for an exchange to end after its connection was cut."""
 
-_OVER = "the deadline is over"
+_OVER = "the deadline has passed"
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class DeadlineSession(requests.Session):
         return self._line.is_cut
 
     def within(self, seconds: float, exchange: Callable[[], T]) -> T:
-        """Return what `exchange` returns, which uses this session.
+        """Return the result of `exchange`, which uses this session.
 
         At the deadline its connection is cut. If it can return something all the same, that
         counts. The session is of no use after a `DeadlineError`.
@@ -91,7 +91,7 @@ class DeadlineSession(requests.Session):
             except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
                 errors.append(error)
 
-        # A thread of its own: looking up a name cannot be cut.
+        # A separate thread: a name lookup cannot be interrupted.
         thread = threading.Thread(target=attempt, name="acoupi-http", daemon=True)
         thread.start()
         thread.join(seconds)
@@ -108,7 +108,7 @@ class DeadlineSession(requests.Session):
 
 
 class _Line:
-    """The last connection of a session, which another thread may cut."""
+    """The last connection of a session, which another thread may close."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

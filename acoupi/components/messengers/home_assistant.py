@@ -19,7 +19,7 @@ __all__ = ["ENTITIES", "Announcement", "Entity"]
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")
 UNKNOWN = "None"
-"""What Home Assistant takes for a state that is not known."""
+"""Home Assistant's text for an unknown state."""
 
 
 class Entity(NamedTuple):
@@ -113,7 +113,7 @@ class Announcement:
 
     @property
     def birth_topic(self) -> str:
-        """Where Home Assistant says "online" when it has started."""
+        """Topic on which Home Assistant publishes "online" after its start."""
         return f"{self.prefix}/status"
 
     @property
@@ -153,7 +153,7 @@ class Announcement:
         return json.dumps(self.document(), ensure_ascii=False).encode()
 
     def _online(self) -> dict[str, Any]:
-        """Return the entity that says whether the sensor is there: it is always available."""
+        """Return the entity for whether the sensor is online: it is always available."""
         return {
             "platform": "binary_sensor",
             "unique_id": f"{self._id}_online",

@@ -180,7 +180,7 @@ class HTTPMessenger(types.Messenger):
         )
 
     def check(self) -> None:
-        """Ask the server whether it is there, without sending it a message.
+        """Check that the server answers, without sending it a message.
 
         It need not know the method: "405 method not allowed" is an answer.
 
@@ -194,7 +194,7 @@ class HTTPMessenger(types.Messenger):
             status, content, headers = self._request("OPTIONS", self.base_url)
         except _UncertainError as err:
             raise HealthCheckError(
-                f'the server "{self._place}" took the request and did not answer.',
+                f'the server "{self._place}" accepted the request but did not answer.',
                 "correct messaging.http.base_url, or raise messaging.http.timeout",
                 why=str(err),
             ) from err
@@ -204,7 +204,7 @@ class HTTPMessenger(types.Messenger):
         if fault:
             why, help_ = fault
             raise HealthCheckError(
-                f'the server "{self._place}" would not take messages: it answered {status}.',
+                f'the server "{self._place}" would not accept messages: it answered {status}.',
                 help_,
                 why=f"{why} {content}".strip(),
             )

@@ -199,7 +199,7 @@ class MQTTMessenger(types.Messenger):
 
     @property
     def announcement(self) -> Announcement:
-        """What Home Assistant is told of this sensor."""
+        """What Home Assistant is told about this sensor."""
         return Announcement(self._discovery_prefix, devices.get_device_id(), self.status_topic)
 
     @property
@@ -341,7 +341,7 @@ class MQTTMessenger(types.Messenger):
         try:
             code = connection.wait_for(number, self.timeout)
         except TimeoutError:
-            # Nobody can tell whether this connection still leads anywhere.
+            # It is unknown whether this connection still works.
             connection.cut()
             return _response(
                 data.ResponseStatus.TIMEOUT,
@@ -354,7 +354,7 @@ class MQTTMessenger(types.Messenger):
                 return _response(
                     data.ResponseStatus.ERROR,
                     message,
-                    f"no readable answer; are {len(message.content)} bytes too many?",
+                    f"no readable answer; {len(message.content)} bytes may be too many",
                 )
             return _response(
                 data.ResponseStatus.FAILED,
@@ -541,7 +541,7 @@ class MQTTMessenger(types.Messenger):
         ).start()
 
     def _name_twin(self, connection: Connection, *, is_certain: bool) -> None:
-        """Say that another sensor has the same id, or may have: few brokers tell."""
+        """Warn that another sensor has, or may have, the same id: few brokers report it."""
         words = (
             f"two sensors {'have' if is_certain else 'may have'} one id, "
             f'"{devices.get_device_id()}": another client of the broker "{self._broker.place}" '

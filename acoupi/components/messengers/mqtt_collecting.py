@@ -29,7 +29,7 @@ PATIENCE = 10.0
 
 
 def read_address(url: str, option: str = "--mqtt") -> tuple[Broker, str]:
-    """Return the broker and the topic of an address, which an option gave.
+    """Return the broker and the topic of an address from an option.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _port_of(scheme: str) -> int:
 
 
 def collect(url: str, seconds: float, take: Callable[[str, bytes], None]) -> None:
-    """Hand over what is published below a topic: what the broker retains, then what comes.
+    """Pass on publications below a topic: retained ones first, then new ones.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def collect(url: str, seconds: float, take: Callable[[str, bytes], None]) -> Non
         if is_lost.wait(seconds):
             raise MessageSendError(
                 f"the connection to the broker {broker.place} has ended.",
-                "may this user read the topic? Is the link good?",
+                "check that this user may read the topic, and the link",
                 why=connection.end or "",
             )
 

@@ -32,9 +32,9 @@ TIDY_UP = 2.0
 """Longest wait for the network thread to end, seconds."""
 
 MOST_BYTES = 262_144
-"""Of a packet from the broker: it has nothing to say but acknowledgements and reasons."""
+"""Most bytes of a packet from the broker, which only sends acknowledgements and reasons."""
 SMALLEST_LIMIT = 512
-"""Bytes. A broker that takes no message of this size takes none: that says nothing about one."""
+"""Bytes. A broker that refuses messages of this size refuses all: the message is not at fault."""
 
 LONGEST_AWAY = 30 * 86_400
 """Seconds that a broker keeps a session whose client is away."""
@@ -125,7 +125,7 @@ class _Client(mqtt.Client):
         return super()._sock_recv(_bounded(bufsize))
 
     def cut(self) -> None:
-        """Wake whoever reads or writes with the end of the stream."""
+        """Wake readers and writers with the end of the stream."""
         if self.twin is not None:
             with suppress(OSError):
                 self.twin.shutdown(socket.SHUT_RDWR)
@@ -257,10 +257,10 @@ class Connection:
         if self.maximum_packet_size is not None and size > self.maximum_packet_size:
             if self.maximum_packet_size < SMALLEST_LIMIT:
                 raise ConnectionLostError(
-                    f"it takes no message of more than {self.maximum_packet_size} bytes"
+                    f"it accepts no message of more than {self.maximum_packet_size} bytes"
                 )
             raise ValueError(
-                f"it has {len(payload)} bytes, and the broker takes {self.maximum_packet_size}"
+                f"it has {len(payload)} bytes; the broker accepts {self.maximum_packet_size}"
             )
         info = client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         # A connection that breaks now may have carried it: `wait_for` tells.
@@ -269,7 +269,7 @@ class Connection:
         return info.mid
 
     def subscribe(self, topic: str) -> None:
-        """Ask for what is published on a topic.
+        """Subscribe to a topic.
 
         Raises
         ------
@@ -468,7 +468,7 @@ class Connection:
 
     @staticmethod
     def _shut(client: "_Client | None") -> None:
-        """Wake the network thread with the end of its stream, whatever it waits for."""
+        """Wake the network thread with the end of its stream, whatever it is waiting for."""
         if client:
             client.cut()
 

@@ -1,4 +1,4 @@
-"""A connection to an MQTT broker whose messages wait while it is away."""
+"""A connection to an MQTT broker that keeps its messages while it is offline."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -14,24 +14,24 @@ from acoupi.errors import AccessRefusedError, MessageSendError
 __all__ = ["Publication", "SessionConnection"]
 
 NEW_ONLY = 2
-"""Of what a broker retains, nothing is sent: only what is published."""
+"""Subscription option: no retained messages, only new ones."""
 
 
 class Publication(NamedTuple):
-    """A message that somebody published."""
+    """A message that was published."""
 
     topic: str
     content: bytes
     labels: Mapping[str, str]
     """Its user properties."""
     is_retained: bool
-    """Whether it is the state of something, which the broker keeps, and no message."""
+    """Whether it is a retained state, not a message."""
     number: int
-    """Of the packet, for `SessionConnection.acknowledge`; 0: it needs none."""
+    """Id of the packet, for `SessionConnection.acknowledge`; 0: it needs none."""
 
 
 class SessionConnection(Connection):
-    """A connection (MQTT 5) that goes on with the session of the last one of its client id.
+    """A connection (MQTT 5) that continues the last session of its client id.
 
     What arrives counts as taken when it is acknowledged; until then the broker keeps it, and
     sends it again on the next connection.
@@ -61,7 +61,7 @@ class SessionConnection(Connection):
         self._answer: ReasonCode | None = None
 
     def follow(self, topic: str, timeout: float) -> None:
-        """Ask for what is published on a topic, and wait until the broker has agreed.
+        """Subscribe to a topic, and wait until the broker has agreed.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class SessionConnection(Connection):
         if not self._answered.wait(timeout):
             raise MessageSendError(
                 f'the broker "{self.broker.place}" does not answer.',
-                "is it busy? It is tried again",
+                "it may be busy; acoupi tries again",
                 why=f"it has not agreed to {topic} within {timeout:g} s",
             )
         if self._answer is not None:

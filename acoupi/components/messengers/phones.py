@@ -13,7 +13,7 @@ from acoupi.errors import HealthCheckError, MessageSendError
 
 __all__ = ["AppriseMessenger"]
 
-NO_CONNECTION = "the service did not take it, or cannot be reached"
+NO_CONNECTION = "the service refused it, or cannot be reached"
 MOST_TEXT = 1000
 """Characters of a message that is no alarm."""
 
@@ -115,7 +115,7 @@ class AppriseMessenger(types.Messenger):
 
 
 def _service(url: str) -> Any:
-    """Return what sends to an address; it is asked for by the worker that sends only."""
+    """Return what sends to an address; only used by the worker that sends."""
     try:
         import apprise  # noqa: PLC0415 - it takes 25 MB, and only the worker that sends needs it
     except ImportError as error:
@@ -128,7 +128,7 @@ def _service(url: str) -> Any:
     found = apprise.Apprise(asset=asset)
     if not found.add(url) or len(found) != 1:
         raise MessageSendError(
-            "messaging.apprise.url is no address that Apprise knows.",
+            "messaging.apprise.url is not an address that Apprise supports.",
             "acoupi config set messaging.apprise.url ntfys://YOUR-TOPIC",
             why="it must be one service, in the notation of Apprise.",
         )

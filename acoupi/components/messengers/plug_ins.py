@@ -96,7 +96,7 @@ def _load(key: str, points: set[EntryPoint]) -> type[types.Messenger]:
     packages = sorted({_package(point) for point in points})
     if key in _SHIPPED or len({point.value for point in points}) > 1:
         others = ["acoupi"] if key in _SHIPPED else []
-        raise _unusable(key, packages, f"{' and '.join([*others, *packages])} each bring one.")
+        raise _unusable(key, packages, f"{' and '.join([*others, *packages])} each have one.")
     try:
         messenger = next(iter(points)).load()
     except (Exception, SystemExit) as error:
@@ -120,7 +120,7 @@ def _unusable(key: str, packages: Sequence[str], why: str) -> ConfigurationError
 
 
 def _not_a_messenger(key: str, messenger: object) -> str | None:
-    """Return what is wrong with a class; None if nothing."""
+    """Return what is wrong with a class, or None."""
     if not isinstance(messenger, type) or not issubclass(messenger, types.Messenger):
         return f"{messenger!r} does not extend acoupi.components.types.Messenger."
     own, config = getattr(messenger, "key", None), getattr(messenger, "Config", None)
@@ -203,7 +203,7 @@ def unusable_messengers(model: type) -> tuple[ConfigurationError, ...]:
 
 
 def messengers_in(messaging: object) -> list[str]:
-    """Return the messengers that are set, by their keys, in what a file says of ``messaging``."""
+    """Return the configured messengers, by their keys, in a file's section ``messaging``."""
     return [key for key in _known().kinds if isinstance(messaging, dict) and messaging.get(key)]
 
 
@@ -239,7 +239,7 @@ def _make(kind: _Kind, section: BaseModel, logger: logging.Logger) -> types.Mess
         raise
     except Exception as error:
         raise ConfigurationError(
-            f'the messenger "{kind.place.name}" of {_package(kind.place)} cannot be made.',
+            f'the messenger "{kind.place.name}" of {_package(kind.place)} cannot be created.',
             f"acoupi config get messaging.{kind.place.name}",
             why=f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".") + ".",
         ) from error

@@ -40,7 +40,7 @@ class Certificates(NamedTuple):
         if certificate:
             key = _readable(self.client_key, "client_key")
             try:
-                # An encrypted key would be asked about at a terminal that is not there.
+                # The password of an encrypted key would be asked for at a terminal.
                 context.load_cert_chain(certificate, key, password=_no_password)
             except (ssl.SSLError, ValueError) as err:
                 raise ConfigurationError(
@@ -100,10 +100,10 @@ def explain_tls(error: ssl.SSLError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error)
     if isinstance(error, ssl.SSLEOFError):
-        return "it hung up; it may ask for a client certificate", "set client_certificate"
+        return "it hung up; it may require a client certificate", "set client_certificate"
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "certificate required" in reason or "handshake failure" in reason:
-        return f"{reason}: it asks for a client certificate", "set client_certificate"
+        return f"{reason}: it requires a client certificate", "set client_certificate"
     if "wrong version number" in reason:
         return f"{reason}: it does not speak TLS on this port", "correct the port"
     return f"TLS failed: {reason}", "check the port and the certificates"
@@ -116,6 +116,6 @@ def _explain_certificate(error: ssl.SSLCertVerificationError) -> tuple[str, str]
     if error.verify_code == _WRONG_NAME:
         return error.verify_message, "set the host to a name that is in the certificate"
     return (
-        f"its certificate is not to be trusted: {error.verify_message}",
+        f"its certificate is not trusted: {error.verify_message}",
         "set ca_certificate to the PEM file of the authority that signed it",
     )

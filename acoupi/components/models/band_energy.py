@@ -125,7 +125,7 @@ often if it lasts. The calls of one bat are at least twice as far apart, but for
 MOMENTS = 60
 """Moments of a stretch that are looked at."""
 FEWEST_MOMENTS = 20
-"""Fewer do not tell what is heard in nearly every moment."""
+"""Fewest frames that show which sounds are present nearly all the time."""
 MIN_FRAMES = 16
 """Fewer frames are not enough to estimate the background."""
 GROW_SNR = 10 ** (6.5 / 10)
@@ -175,7 +175,7 @@ QUIETEST = float((WINDOW**2).sum()) * 2.0**-30 / 12
 """Power of the rounding to 16 bits in a cell: nothing below it is used."""
 
 SOUND = data.Tag(key="event", value="sound")
-"""Tag of every detection: that it is a sound, not which animal made it."""
+"""Tag of every detection: it is a sound, of an unknown animal."""
 
 
 def detect(
@@ -315,7 +315,7 @@ def _snr_blocks(read: Read, count: int, search: Search, lost: Lost) -> Iterator[
 
 
 def _are_sound(read: Read, frames: int, lost: Lost) -> Flags:
-    """Return which frames hold nothing that was lost, and no part of a stuck value."""
+    """Return which frames contain neither lost sound nor a stuck value."""
     edges = [*range(0, frames + 1, BLOCK), frames + 1]
     hops = np.concatenate([_stuck_hops(read, first, last) for first, last in pairwise(edges)])
     is_bad = np.zeros(frames + 1, np.bool_)
@@ -328,7 +328,7 @@ def _are_sound(read: Read, frames: int, lost: Lost) -> Flags:
 
 
 def _stuck_hops(read: Read, first: int, last: int) -> Flags:
-    """Return which of the hops [first, last) hold one value only.
+    """Return which of the hops [first, last) contain only one value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Many sounds one after the other, too many to tell apart, that leave pauses between them."""
+"""Choruses: many sounds in succession, too many to tell apart, with pauses between them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ __all__ = ["with_choruses_merged"]
 Table = NDArray[np.void]
 
 ULTRASONIC = 96_000
-"""Samplerate, Hz, from which sounds are taken to be those of bats and bush-crickets."""
+"""Samplerate, Hz, from which sounds are assumed to be of bats and bush-crickets."""
 CROWDED, CROWDED_ULTRASONIC = 16, 48
 """Sounds a second from which single ones cannot be told apart by ear or eye: one busy bird
 sings up to about 10 notes a second, three feeding bats call up to about 40 times."""

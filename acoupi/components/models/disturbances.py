@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 CONTEXT = 16
-"""A cell is judged by at most so many frames before it and after it."""
+"""Most frames before and after a cell by which it is judged."""
 KNOCK = 2.5
 """A knock lifts a frame by this factor over the quietest of the `BEFORE` frames before it."""
 BEFORE = 8
@@ -24,7 +24,7 @@ many: a quality of 12 at 600 Hz makes 7 dB a frame at 48 kHz, a higher frequency
 HIDDEN = np.float32(10 ** (7 / 10))
 """Most that is left of a ring: it can belong to a sound, and does not make one."""
 GUST = 8
-"""Wind is averaged over so many frames before and after: twice as many are a power of 2."""
+"""Frames before and after over which wind is averaged; twice as many are a power of 2."""
 PEAKED = 3
 """How many times its average a gust is taken away: it has peaks, most of all when it overloads."""
 RECURS = 0.1
@@ -114,7 +114,7 @@ def _without_rumble(snr: Floats) -> Floats:
 
 
 def never_pausing(moments: Floats) -> Floats:
-    """Return the power over background of what is heard in nearly every moment.
+    """Return the power over background of sounds that are present nearly all the time.
 
     That is the buzz of mains or a cricket, which come back in the same bin within each moment,
     or a crowd of animals, some of which are heard in every instant.

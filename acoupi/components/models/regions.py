@@ -19,7 +19,7 @@ REGION = np.dtype(
 largest sum of neighbouring values in one frame."""
 
 _RUN = np.dtype([("frame", "i8"), ("low", "i4"), ("high", "i4"), ("region", REGION)])
-"""Position of a run, and what is known so far about its region."""
+"""Position of a run, and the state of its region so far."""
 
 Table = NDArray[np.void]
 Indices = NDArray[np.intp]

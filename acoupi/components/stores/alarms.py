@@ -98,7 +98,7 @@ class SqliteAlarmStore:
             connection.executemany(_PUT_NOTE, rows)
 
     def get_open(self) -> list[Alarm]:
-        """Return the alarms that are active, or of which something is still to be told."""
+        """Return the alarms that are active, or whose messages have not been made yet."""
         with self._database.reading() as connection:
             return [_alarm(row) for row in connection.execute(_OPEN)]
 
@@ -122,7 +122,7 @@ class SqliteAlarmStore:
         return suspect_spans(self.get_alarms(since, until), until)
 
     def get_notes(self) -> dict[str, Any]:
-        """Return what was noted at the last look."""
+        """Return the notes of the last look."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT key, value FROM note").fetchall()
         return {key: json.loads(value) for key, value in rows}

@@ -1,4 +1,4 @@
-"""Analyses of recordings by models, and which recordings are left out; see `acoupi.backlog`."""
+"""Analyses of recordings by models, and which recordings are skipped; see `acoupi.backlog`."""
 
 # ruff: noqa: S608 - every piece is a constant of this file; values are bound
 
@@ -274,7 +274,7 @@ class AnalysisTables:
             ]
 
     def take_in_arrived(self) -> None:
-        """Decide on the recordings that have come since the last time, by what is in force.
+        """Apply the current policy to recordings that are new since the last time.
 
         A span that has lasted a day is continued by another one.
         """
@@ -287,7 +287,7 @@ class AnalysisTables:
                     connection.execute(_CONTINUE, {"row": row, "now": now})
 
     def change_sampling(self, change: Change, models: Sequence[str]) -> None:
-        """Let models have each so many-th recording from now on; 1: all.
+        """Analyse every n-th recording from now on; 1: all.
 
         The same again changes nothing.
         """

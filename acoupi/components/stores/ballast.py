@@ -1,4 +1,4 @@
-"""Space that the stores have for themselves: a file that is given up when a disk is full.
+"""Space reserved for the stores: a file that is deleted when a disk is full.
 
 SQLite needs room to note anything, also what was given up to make room. Whoever writes a store
 gives the file beside it up first; the task that looks after the disk takes the space back.
@@ -30,7 +30,7 @@ def give_back(folder: Path) -> bool:
 
 
 def take(folder: Path) -> bool:
-    """Reserve space for the stores in a folder, if the disk has it; return whether it is there.
+    """Reserve space for the stores in a folder, if the disk has it; return whether it exists.
 
     A process that is killed meanwhile leaves a shorter file, which is filled the next time.
     """

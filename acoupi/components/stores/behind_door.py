@@ -16,7 +16,7 @@ __all__ = ["MOST_DETECTIONS", "MOST_OF_ONE", "metadata_door"]
 MOST_OF_ONE = 100
 """Outputs, and analyses, of one recording that a door accepts."""
 MOST_DETECTIONS = 10_000
-"""Detections of one recording that a door accepts; whoever manages its file reads them all."""
+"""Most detections of a recording that a door accepts; the manager of its file reads them all."""
 
 _OUTPUTS = """
     SELECT (SELECT count(*) FROM detection WHERE output_row = o.row)
@@ -65,7 +65,7 @@ def _check_number(
     detections = sum(others) + new
     if len(others) >= MOST_OF_ONE or detections > MOST_DETECTIONS:
         raise MetadataStoreError(
-            f"the door accepts no more results of the recording {recording}.",
+            f"the door accepts no more results for the recording {recording}.",
             "make the model report less: acoupi config set detections.threshold 0.5",
             why=f"it has {len(others)} others of at most {MOST_OF_ONE}, and would have "
             f"{detections} detections of at most {MOST_DETECTIONS}.",
@@ -88,4 +88,4 @@ metadata_door = through_door(
     caller=parent_process,
     check=_check,
 )
-"""Lets a detection run while nobody answers: as if it were the first, and nothing else known."""
+"""Lets a detection run while nothing answers, as if it were the first."""

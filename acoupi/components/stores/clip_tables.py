@@ -105,7 +105,7 @@ class ClipTables:
                 connection.execute(_PUT_PART, values)
 
     def get_clipped(self, stream_id: UUID, frames: Stretch) -> list[Stretch]:
-        """Return which of these frames (and which around them) clips hold, in order."""
+        """Return which of these frames (and others around them) are in clips, in order."""
         with self._database.reading() as connection:
             found = connection.execute(_CLIPPED, _bounds(stream_id, frames))
             return [Stretch(first, last) for first, last in found]

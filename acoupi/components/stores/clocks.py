@@ -47,7 +47,7 @@ DOUBTED = """
     ORDER BY r.created_on_us
 """
 
-# Of the last recordings; there is no index of those that can be trusted.
+# Only the latest recordings; there is no index of those with a reliable time.
 RIGHT_CLOCK = """
     SELECT k.offset_us, r.created_on_us
     FROM capture_clock k JOIN recording r ON r.row = k.recording_row
@@ -292,7 +292,7 @@ def _move_deployments(
     """Move the start of deployments that began with the wrong clock."""
     firsts: dict[int, tuple[int, int]] = {}
     times = [(row, time, offset) for _, row, time, offset in doubted]
-    # Of a step it is only one end that the new clock told.
+    # Only one end of a step is from the new clock.
     told = [note for note in notes if note[2] != EffortState.CLOCK_UNKNOWN or note[4] == SET_BACK]
     times += [(row, start, offset) for row, start, *_, offset in told]
     for row, time, offset in times:
@@ -306,7 +306,7 @@ def _move_deployments(
 def _move_notes(
     connection: sqlite3.Connection, wanted: dict[str, Any], notes: Sequence[Row]
 ) -> None:
-    """Move notes. Of one that began before the boot, only what is told by its clock is moved."""
+    """Move notes. For a note from before the boot, only times from its clock are moved."""
     keys = [
         {"deployment_row": row, "start": start, "state": state} for row, start, state, *_ in notes
     ]

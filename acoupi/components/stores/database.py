@@ -391,7 +391,7 @@ class Database:
     def _newer(self, version: int) -> StoreError:
         return self.schema.error(
             f'cannot open the {self.schema.store} "{self.path}": a newer acoupi wrote it.',
-            f"pip install --upgrade acoupi   (or put the file aside: {self._move_aside('newer')})",
+            f"pip install --upgrade acoupi   (or move the file away: {self._move_aside('newer')})",
             why=(
                 f"its schema is version {version}, "
                 f"this acoupi knows versions up to {self.schema.version}."

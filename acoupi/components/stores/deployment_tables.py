@@ -1,4 +1,4 @@
-"""Statements about deployments; which of them is running, the home says."""
+"""Statements about deployments; the home decides which one is running."""
 
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from acoupi.effort import NOTE_SECONDS
 __all__ = ["DeploymentTables"]
 
 UNNAMED = "unnamed_%Y%m%d_%H%M%S"
-"""Name of a deployment to which nobody has given one, from its start (UTC)."""
+"""Name of an unnamed deployment, from its start (UTC)."""
 
 
 class DeploymentTables:
@@ -65,7 +65,7 @@ class DeploymentTables:
             return _settle(connection, deployed)
 
     def get_unnamed_deployment(self) -> data.Deployment | None:
-        """Return the deployment of what is recorded while none has been named; None if none."""
+        """Return the unnamed deployment of current recordings, or None."""
         deployed = self._deployed()
         if deployed.current is not None:
             return None
@@ -116,7 +116,7 @@ def _update(connection: sqlite3.Connection, deployment: data.Deployment) -> bool
 def _unnamed_after(
     connection: sqlite3.Connection, last: data.Deployment
 ) -> tuple[UUID, data.Deployment | None]:
-    """Return id and row of what is recorded after the last deployment; None if it is not stored.
+    """Return id and row of the unnamed deployment after the last one; None if it is not stored.
 
     The id follows from that of the last deployment, so that a wrong clock
     cannot confuse it with what was left open before.

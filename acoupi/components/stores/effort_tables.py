@@ -232,7 +232,7 @@ class EffortTables(ClockTables):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        """Return the facts about a deployment, or a part of it; None if it is not stored."""
         with self._database.reading() as connection:
             return history_of(connection, deployment, since, until)
 
@@ -376,7 +376,7 @@ def history_of(
     until: datetime.datetime | None,
     within: tuple[datetime.datetime, datetime.datetime] | None = None,
 ) -> EffortHistory | None:
-    """Return what is known of a deployment, or of a part of it; None if it is not stored.
+    """Return the facts about a deployment, or a part of it; None if it is not stored.
 
     Runs of recordings `within` some time come as one.
     """
@@ -392,7 +392,7 @@ def _load_history(
     end: int,
     within: tuple[int, int] | None = None,
 ) -> EffortHistory | None:
-    """Return what is known of a deployment from `start` to `end`; None if it is not stored.
+    """Return the facts about a deployment from `start` to `end`; None if it is not stored.
 
     Runs of recordings within some time are grouped.
     """

@@ -32,7 +32,7 @@ about a damaged file, if it quotes what is in there."""
 
 
 def damage(what: str) -> sqlite3.DatabaseError:
-    """Return the error of SQLite for a file in which damage was found."""
+    """Return SQLite's error for a file in which damage was found."""
     error = sqlite3.DatabaseError(what)
     error.sqlite_errorname = "SQLITE_CORRUPT"
     return error
@@ -152,7 +152,7 @@ _UNKNOWN = _Cause(
     (),
     "",
     "",
-    'sqlite3 {file} "PRAGMA integrity_check"   (shows whether the file is sound)',
+    'sqlite3 {file} "PRAGMA integrity_check"   (shows whether the file is intact)',
 )
 
 

@@ -1,4 +1,4 @@
-"""Keeping a database file where it is while somebody uses it.
+"""Keeping a database file in place while it is in use.
 
 Every transaction holds a shared lock (``flock``) on a file beside the database, in every process
 and container; whoever sets the database aside holds it alone. So nothing is ever written into a
@@ -29,7 +29,7 @@ def lock_file(path: Path) -> Path:
 
 
 def identity(path: Path) -> Identity:
-    """Return what tells a database, and its lock, from another that takes its name later."""
+    """Return what distinguishes a database, and its lock, from a later one with its name."""
     return _inode(path), _inode(lock_file(path))
 
 
@@ -52,7 +52,7 @@ class Guard:
                 self._handle = _opened(path)
 
     def hold(self) -> None:
-        """Wait until nobody sets the file aside, and let nobody do it.
+        """Wait until no process is setting the file aside, and prevent others from doing so.
 
         Raises
         ------

@@ -93,11 +93,11 @@ class Healing(BaseModel):
     @property
     def told(self) -> str:
         """What happened, in one sentence."""
-        rows = f"{sum(self.rows.values())} rows were taken over"
+        rows = f"{sum(self.rows.values())} rows were saved"
         if self.from_files:
-            rows += f", {self.from_files} recordings found by their files"
+            rows += f", {self.from_files} recordings found from their files"
         if self.finished_on is None:
-            rows = "what can be read of it is still being taken over"
+            rows = "its readable rows are still being saved"
         lost = "; lost: " + ", ".join(self.lost) if self.lost else ""
         return (
             f'the {self.store} was damaged ({self.why}) and was set aside as "{self.aside}" on '
@@ -112,7 +112,7 @@ def database_of(store: Any) -> Database | None:
 
 
 def healings_of(path: Path) -> list[Healing]:
-    """Return what became of the databases that had this name, oldest first; none: nothing did.
+    """Return the reports on damaged databases that had this name, oldest first.
 
     Whoever has seen it moves the files away.
     """
@@ -132,7 +132,7 @@ def told_by(*stores: Any) -> tuple[str, ...]:
 
 
 def find_damage(database: Database, patience: float) -> str | None:
-    """Return what is wrong with a database that is there; None if nothing is, or it is not known.
+    """Return what is wrong with an existing database; None if nothing, or unknown.
 
     A database of another program, or of a newer acoupi, is not damaged: that is for a person.
 
@@ -169,7 +169,7 @@ def _missing(database: Database) -> str | None:
 
 
 def set_aside(database: Database, why: str) -> Healing | None:
-    """Put a new file in the place of a damaged one; None if somebody else has just done so.
+    """Replace a damaged file by a new one; None if another process has just done so.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def note_emptied(database: Database, why: str) -> Healing:
 
 
 def _aside(path: Path) -> Path:
-    """Return the name under which a file is set aside: one it has already if that was cut short."""
+    """Return the name for a file that is set aside: its existing one after an interruption."""
     for other in path.parent.glob(f"{path.name}{_MARK}*"):
         if other.suffix != ".json" and path.exists() and other.samefile(path):
             return other
@@ -272,5 +272,5 @@ def _lost(table: str, found: Salvaged) -> str:
     what = _WORDS.get(table, f"rows of {table}")
     page = "page" if found.damaged == 1 else "pages"
     pages = f"{found.damaged} {page} of {what}" if found.damaged else ""
-    rows = f"{found.left_out} {what} that belonged to something lost" if found.left_out else ""
+    rows = f"{found.left_out} {what} that belonged to lost rows" if found.left_out else ""
     return " and ".join(one for one in (pages, rows) if one)

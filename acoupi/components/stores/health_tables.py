@@ -1,4 +1,4 @@
-"""What recordings tell about the microphone, over a longer time."""
+"""The state of the microphone from recordings over a longer time."""
 
 from datetime import datetime
 
@@ -35,7 +35,7 @@ class HealthTables:
     _database: Database
 
     def get_heard(self, since: datetime, until: datetime, limit: int | None = None) -> list[Heard]:
-        """Return what the recordings that began between two times tell, oldest first.
+        """Return the measurements of recordings that started between two times, oldest first.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Tables of how outputs were made, what people say of them, and the sample that they review."""
+"""Tables of provenance, people's verdicts, and the sample for review."""
 
 import sqlite3
 from collections.abc import Mapping

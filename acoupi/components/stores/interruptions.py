@@ -1,4 +1,4 @@
-"""Which process started an analysis: tells a model that kills its process from a power cut.
+"""Which process started an analysis: distinguishes a model that kills its process from a power cut.
 
 A model that crashes, or is ended because it hangs, ends a child process of its
 worker; the worker itself lives on and starts the next attempt. If the next attempt
@@ -15,7 +15,7 @@ from acoupi.door.caller import caller
 __all__ = ["MOST_INTERRUPTIONS", "parent_process"]
 
 MOST_INTERRUPTIONS = 10
-"""Attempts ended from outside that are not counted; more may be the recording's fault."""
+"""Attempts ended from outside that do not count; more may be the recording's fault."""
 
 _START_TIME = 22
 """Number of the field of ``/proc/PID/stat`` with the start of a process, since boot."""

@@ -31,7 +31,7 @@ class OwedTables:
     hub_audio: HubAudio
 
     def is_owed_to_hub(self, recording: data.Recording) -> bool:
-        """Return whether the hub is to get the file of a recording, and has not got it."""
+        """Return whether the hub should get the file of a recording, and does not have it yet."""
         if self.hub_audio == "none":
             return False
         begin_to_note(self._database, self.hub_audio)

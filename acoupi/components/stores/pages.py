@@ -108,7 +108,7 @@ class Image:
         return found
 
     def rows(self, root: int, walk: Walk) -> Iterator[Cell]:
-        """Yield the rows of a tree, those that can be read; `walk` tells what was found."""
+        """Yield the readable rows of a tree; `walk` reports what was found."""
         stack = [root]
         while stack:
             number = stack.pop()

@@ -1,4 +1,4 @@
-"""Opening a SQLite file to read it, and to change nothing: not it, and not what is beside it.
+"""Opening a SQLite file for reading, without changing it or the files beside it.
 
 SQLite creates a journal and its index beside a file in WAL mode even to read it, and leaves both
 behind if it may not write. So how a file is opened depends on what is there:
@@ -122,7 +122,7 @@ def not_a_file(path: Path, error: NotAFileError, kind: type[StoreError]) -> Stor
     """Return the error for a database that is a link or the like, in three lines."""
     return kind(
         f'cannot open the database "{path}".',
-        f"ls -ld {shlex.quote(str(path))}*   (then move what is no file aside)",
+        f"ls -ld {shlex.quote(str(path))}*   (then move anything away that is not a file)",
         why=f'"{error.filename}" must be a file, but {error.strerror}.',
     )
 

@@ -83,7 +83,7 @@ class StatementReader(ABC):
     def stream(self, connection: Any, statement: str, values: Mapping[str, Any]) -> Iterator[Row]:
         """Yield the rows of a statement; memory does not grow with their number."""
 
-    # What there is
+    # Lists
 
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, in order of their start."""
@@ -172,7 +172,7 @@ class StatementReader(ABC):
         return Counter(key for _, key in _once_each(self.stream(connection, statement, values)))
 
     def species(self, filters: Filters) -> list[SpeciesRow]:
-        """Return what was heard of each species, the most frequent first, then by name."""
+        """Return a summary of each species, the most frequent first, then by name."""
         found: dict[str, _Heard] = {}
         with self.reading() as connection:
             query = _query(connection, filters)
@@ -206,13 +206,13 @@ class StatementReader(ABC):
             return [as_id(id_) for (id_,) in connection.execute(heard.IDS[table], values)]
 
     def recording(self, id_: UUID) -> RecordingRow | None:
-        """Return a recording; None if there is none of that id."""
+        """Return a recording; None if there is none with that id."""
         with self.reading() as connection:
             row = connection.execute(heard.RECORDING, {"id": id_.bytes}).fetchone()
             return None if row is None else _recording(connection, row, _deployments(connection))
 
     def detection(self, id_: UUID) -> DetectionRow | None:
-        """Return a detection; None if there is none of that id."""
+        """Return a detection; None if there is none with that id."""
         with self.reading() as connection:
             rows = connection.execute(heard.DETECTION, {"id": id_.bytes}).fetchall()
             return next(_detections(connection, iter(rows)), None)
@@ -244,7 +244,7 @@ class StatementReader(ABC):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        """Return the facts about a deployment, or a part of it; None if it is not stored."""
         with self.reading() as connection:
             return history_of(connection, deployment, since, until)
 
@@ -272,7 +272,7 @@ class StatementReader(ABC):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
-        """Return what was given up of each class, of recordings that began in [since, until)."""
+        """Return the deletions of each class, of recordings that started in [since, until)."""
         with self.reading() as connection:
             return totals_given_up(connection, deployment, since, until)
 

@@ -169,7 +169,7 @@ class Reporter:
         return Report(programs=programs, deployments=deployments, recordings=reports)
 
     def _left(self, report: RecordingReport) -> RecordingReport:
-        """Say of a recording that is left to the hub by which settings it is analysed."""
+        """Add the settings for analysis to a recording that is left to the hub."""
         is_left = self._leaves_all or any(
             one.state is data.AnalysisState.HUB for one in report.analyses
         )

@@ -55,7 +55,7 @@ def ended(stored: data.Analysis | None, reported: data.Analysis) -> data.Analysi
         If a model says that it was left out: that is not for it to say.
     """
     if reported.state is data.AnalysisState.LEFT_OUT:
-        raise ValueError("an analysis does not end as left out")
+        raise ValueError("an analysis cannot end as left out")
     if stored is not None:
         is_late = stored.state.is_final and not reported.state.is_final
         if is_late or stored.state is data.AnalysisState.DONE:

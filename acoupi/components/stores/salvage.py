@@ -46,11 +46,11 @@ class Table:
     root: int
     """First page, in a new file."""
     columns: tuple[_Column, ...]
-    """In the order in which a row holds them."""
+    """The columns in the order of a row."""
     number: str | None
     """The column with the number of a row; None if rows have none."""
     identity: tuple[str, ...]
-    """The columns that tell a row from all others."""
+    """The columns that identify a row."""
     parents: Mapping[str, str]
     """Tables that columns refer to."""
     index: tuple[str, int] | None
@@ -132,7 +132,7 @@ class Salvage:
     _numbers: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def run(self) -> dict[str, Salvaged]:
-        """Do it; return what was taken over, by table.
+        """Salvage the rows; return their numbers by table.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class Salvage:
                 numbers[number] = there
 
     def _recognise(self, connection: sqlite3.Connection, table: Table, source: "_Source") -> None:
-        """Learn from the index which rows that cannot be read are in the new file all the same."""
+        """Find unreadable rows in the index that are in the new file anyway."""
         numbers = self._numbers.setdefault(table.name, {})
         for number, values in source.indexed(table):
             if number in numbers:

@@ -212,7 +212,7 @@ _EVER = (-(2**62), 2**62)
 
 
 class SpaceTables(SampleTables):
-    """The part of `SqliteStore` that knows which files may go, and which went."""
+    """The part of `SqliteStore` about files that may be deleted, and deleted ones."""
 
     _database: Database
     can_give_up: ClassVar[bool] = True
@@ -226,7 +226,7 @@ class SpaceTables(SampleTables):
         *,
         owed: bool | None = None,
     ) -> list[Spare]:
-        """Return the kept files of a class, in the order in which they may go.
+        """Return the kept files of a class, in the order of deletion.
 
         Parameters
         ----------
@@ -262,7 +262,7 @@ class SpaceTables(SampleTables):
         return _SPARE[kind].replace(_OWED, of_recording).replace(_OWED_CLIP, of_clip)
 
     def give_up(self, files: Sequence[tuple[Spare, int]], kind: FileClass, reason: str) -> None:
-        """Note in one transaction that files are given up, each with its bytes.
+        """Record in one transaction that files are given up, each with its bytes.
 
         They are to be removed after that, and then `note_removed`.
         """
@@ -277,7 +277,7 @@ class SpaceTables(SampleTables):
                     _give_up_clip(connection, spare.clip_row, note)
 
     def get_unremoved(self, limit: int = 1000) -> list[Path]:
-        """Return the files that were given up and are still to be removed.
+        """Return the files that were given up but not removed yet.
 
         A name that another recording has taken since is not among them.
         """
@@ -297,7 +297,7 @@ class SpaceTables(SampleTables):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
-        """Return what was given up of each class, of recordings that began in [since, until)."""
+        """Return the deletions of each class, of recordings that started in [since, until)."""
         with self._database.reading() as connection:
             return totals_given_up(connection, deployment, since, until)
 
@@ -308,7 +308,7 @@ class SpaceTables(SampleTables):
         return None if row is None else (FileClass(row[0]), row[1], from_microseconds(row[2]))
 
     def protect(self, recordings: Collection[UUID]) -> None:
-        """Keep the files of recordings, whatever a disk lacks; repeating it changes nothing."""
+        """Keep the files of recordings even if the disk fills; repeating it changes nothing."""
         with self._database.writing() as connection:
             connection.execute(_PROTECT, {"ids": as_blob_list(recordings)})
 
@@ -342,7 +342,7 @@ def totals_given_up(
     since: datetime.datetime | None,
     until: datetime.datetime | None,
 ) -> dict[FileClass, GivenUp]:
-    """Return what was given up of each class, of recordings that began in [since, until)."""
+    """Return the deletions of each class, of recordings that started in [since, until)."""
     values = {
         "deployment": None if deployment is None else deployment.id.bytes,
         "since": _EVER[0] if since is None else to_microseconds(since),

@@ -267,7 +267,7 @@ class SqliteStore(
                 _put_output(connection, output, rows[output.recording.id])
 
     def add_verdict(self, verdict: VerdictRow) -> None:
-        """Add what a person says of a detection; earlier verdicts stay, the last one counts.
+        """Add a person's verdict on a detection; earlier verdicts stay, the last one counts.
 
         Raises
         ------

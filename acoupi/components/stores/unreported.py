@@ -65,7 +65,7 @@ _OF_RECORDING = {
     "clip_part": "UPDATE",
     "given_up": "UPDATE OF class, reason, duration_s, bytes, given_up_on_us",
 }
-"""Tables of what is known of a recording, and which changes of their rows matter. Detections and
+"""Tables with data about a recording, and which changes of their rows matter. Detections and
 their tags only change with their output."""
 
 
@@ -174,9 +174,9 @@ class Change:
     """No other change ever has it; a later change of the same has a greater one."""
     kind: Kind
     row: int
-    """Of the recording, the verdict, or the deployment."""
+    """Row of the recording, the verdict, or the deployment."""
     hour: int
-    """Of notes: hours since 1970 in UTC."""
+    """For notes: hours since 1970 in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Unreported:
         self._database.close()
 
     def start(self, hub: str) -> HubStanding:
-        """Note changes from now on, and all that is there if this hub knows nothing of it.
+        """Track changes from now on, and everything so far if the hub is new.
 
         Also if the notes may have gaps: after a repair of the store, or another version.
         """
@@ -234,7 +234,7 @@ class Unreported:
             return standing
 
     def next(self, limit: int) -> list[Change]:
-        """Return what is to be reported next; what is new comes first."""
+        """Return what to report next, new changes first."""
         values = {"limit": limit}
         with self._database.reading() as connection:
             found = connection.execute(_NEXT, values).fetchall()
@@ -330,7 +330,7 @@ def _are_there(connection: sqlite3.Connection, triggers: dict[str, str]) -> bool
 
 
 def _make(connection: sqlite3.Connection, triggers: dict[str, str], hub: str) -> None:
-    """Make tables and triggers anew; nothing that was noted can be relied on."""
+    """Make tables and triggers again; earlier notes cannot be relied on."""
     for name, _ in connection.execute(_MADE).fetchall():
         connection.execute(f"DROP TRIGGER {name}")
     if connection.execute(_IS_THERE).fetchone() is None:

@@ -1,4 +1,4 @@
-"""Which sound a hub is to get from a sensor, and which of it the hub has.
+"""The sound that a hub should get from a sensor, and which of it the hub has.
 
 A metadata store has these tables once its sensor sends sound, and not before. Triggers note which
 recordings and clips are to be sent, in the transaction that makes them so; a row stays when the
@@ -72,7 +72,7 @@ _WANTED: dict[HubAudio, str] = {
     "sample": f"{_KEPT} AND {_SAMPLED}",
     "all": "r.path IS NOT NULL",
 }
-"""Of which recordings the hub gets the sound."""
+"""The recordings whose sound the hub gets."""
 
 
 def _put(policy: HubAudio, of: str, later: int = 0) -> str:
@@ -166,7 +166,7 @@ class Unsent:
 
     row: int
     id: UUID
-    """Of the recording, or of the clip."""
+    """Id of the recording, or of the clip."""
     path: Path
     is_clip: bool
 
@@ -177,7 +177,7 @@ class SoundStanding:
 
     policy: HubAudio
     waiting: int
-    """Files that the hub is to get."""
+    """Files to send to the hub."""
     oldest_on: datetime.datetime | None
     """When the oldest of them was recorded."""
     sent_on: datetime.datetime | None
@@ -212,7 +212,7 @@ class UnsentSound:
         self._database.close()
 
     def start(self, hub: str, policy: HubAudio) -> SoundStanding | None:
-        """Note what is to be sent from now on, and what of it is there; None: nothing is.
+        """Track what to send from now on, and existing files; None: nothing.
 
         Another hub is to get all of it; by another policy, what is unsent is chosen anew.
         """
@@ -229,7 +229,7 @@ class UnsentSound:
             return _standing(connection)
 
     def next(self) -> Unsent | None:
-        """Return what is to be sent next; what is new comes first, what was refused last."""
+        """Return what to send next: new files first, refused ones last."""
         with self._database.reading() as connection:
             found = connection.execute(_DUE).fetchone()
         if found is None:
@@ -265,7 +265,7 @@ class UnsentSound:
 
 
 def begin_to_note(database: Database, policy: HubAudio) -> None:
-    """Let a store note what its hub is to get, if it does not yet.
+    """Make a store track the sound for its hub, if it does not yet.
 
     A file may be about to be deleted before anything was ever sent.
     """
@@ -288,7 +288,7 @@ def sound_standing(path: Path) -> SoundStanding | None:
 
 
 def has_sound_tables(connection: sqlite3.Connection) -> bool:
-    """Return whether a store notes what a hub is to get."""
+    """Return whether a store tracks the sound for a hub."""
     return connection.execute(_IS_THERE).fetchone() is not None
 
 

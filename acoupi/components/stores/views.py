@@ -28,7 +28,7 @@ class Column(NamedTuple):
     value: str
     """In SQL, of the tables behind the view."""
     meaning: str
-    """For people: what it says, in which unit, what an empty one means."""
+    """For people: its meaning, its unit, and the meaning of an empty value."""
 
 
 class View(NamedTuple):
@@ -68,19 +68,19 @@ _SUREST = f"""
     LIMIT 1
 """
 SPECIES = f"(SELECT t.value {_SUREST})"
-"""Of the detection `d`: the surest tag that names a species, else the surest tag."""
+"""For the detection `d`: the surest tag that names a species, else the surest tag."""
 SPECIES_SCORE = f"(SELECT coalesce(p.confidence, 0) {_SUREST})"
 """Its confidence."""
 
 STATE = """CASE WHEN r.state = 'deleted' AND EXISTS (
     SELECT 1 FROM clip_part x WHERE x.recording_row = r.row
 ) THEN 'clipped' ELSE r.state END"""
-"""Of the recording `r`: one that was deleted after clips were cut from it is clipped."""
+"""For the recording `r`: one that was deleted after clips were cut from it is clipped."""
 
 FRACTION = """coalesce((
     SELECT s.analysed * 1.0 / nullif(s.made, 0) FROM sampling s WHERE s.row = r.sampling_row
 ), 1.0)"""
-"""Of the recording `r`: the share of the recordings of its span that are analysed."""
+"""For the recording `r`: the share of the recordings of its span that are analysed."""
 
 _LEFT_OUT = "FROM analysis a WHERE a.recording_row = r.row AND a.state = 'left_out' LIMIT 1"
 
@@ -105,14 +105,14 @@ _OF_RECORDING = (
         "recording_state",
         STATE,
         "captured (its file waits in the spool), kept, clipped (clips are kept of it, see v_clip), "
-        "deleted (as the saving filters asked, or for room on the disk), lost",
+        "deleted (by the saving filters or for lack of room on the disk), lost",
     ),
     Column("file_path", "CAST(r.path AS TEXT)", "the file; empty: there is none (any more)"),
 )
 _ANALYSED = Column(
     "analysed_fraction",
     FRACTION,
-    "share of the recordings of its span of time that models analyse, 0 to 1; 1: all. "
+    "share of the recordings in its span of time that models analyse, 0 to 1; 1: all. "
     "A rate is detections / (hours x fraction): count each detection as 1 / fraction",
 )
 
@@ -121,7 +121,7 @@ DEPLOYMENT = View(
     "A deployment: the sensor at a place.",
     (
         *_DEPLOYMENT,
-        Column("start_time", _time("w.started_on_us"), "when it began"),
+        Column("start_time", _time("w.started_on_us"), "when it started"),
         Column("end_time", _time("w.ended_on_us"), "when it ended; empty: it is running"),
     ),
     "FROM deployment w",
@@ -185,9 +185,9 @@ CLIP = View(
                "start, s from the first frame of the recording; negative: before it"),
         Column("duration_s", "b.duration_s", "length of its sound, s"),
         Column("missing_before_s", "b.missing_before_s",
-               "seconds that should precede it, and were not recorded"),
+               "seconds before it that should be in it but were not recorded"),
         Column("missing_after_s", "b.missing_after_s",
-               "seconds that should follow it, and were not recorded"),
+               "seconds after it that should be in it but were not recorded"),
         Column("samplerate_hz", "r.samplerate_hz", "frames per second of the sound, Hz"),
         Column("file_path", "CAST(b.path AS TEXT)", "the file"),
     ),
@@ -212,20 +212,20 @@ DETECTION = View(
         Column("end_s", _END, "end, s from the first frame of the recording"),
         Column("low_hz", "d.low_freq_hz", "lowest frequency, Hz; empty: the model gives no box"),
         Column("high_hz", "d.high_freq_hz", "highest frequency, Hz; empty: as above"),
-        Column("score", "d.score", "how sure the model is that something is there, 0 to 1"),
+        Column("score", "d.score", "the model's confidence that something is there, 0 to 1"),
         Column(
             "prediction_type",
             "d.prediction_type",
             "presence (something is in it), sequence (of sounds), event (one sound)",
         ),
         Column("species", SPECIES, "the surest tag that names a species, else the surest tag"),
-        Column("species_score", SPECIES_SCORE, "how sure the model is of it, 0 to 1"),
+        Column("species_score", SPECIES_SCORE, "the model's confidence in it, 0 to 1"),
         Column("tags", _TAGS, "every tag, as key=value, with semicolons between"),
         *_OF_RECORDING,
-        Column("model_name", "o.name_model", "what the model is called"),
+        Column("model_name", "o.name_model", "name of the model"),
         Column("model_version", "m.model_version", "its version, or that of its package"),
         Column("weights_sha256", "m.weights", "SHA-256 of its weights; empty: none, or unknown"),
-        Column("configuration_digest", "m.configuration", "of the settings that the result has"),
+        Column("configuration_digest", "m.configuration", "digest of the result's settings"),
         Column("acoupi_version", "m.acoupi", "version of acoupi; empty: 1.0 or earlier"),
         Column("image_id", "m.image", "id of the container image; empty: none, or unknown"),
         Column("output_id", _id("o.id"), "UUID of the model's run on the recording"),
@@ -234,13 +234,13 @@ DETECTION = View(
                "the clip that holds it, where the file is gone; empty: none"),
         Column("start_in_clip_s", f"(SELECT {_START} - p.start_s {_IN_CLIP})",
                "start, s from the first frame of the clip"),
-        Column("verdict", "nullif(v.verdict, 'withdrawn')", "what a person said last: right, "
+        Column("verdict", "nullif(v.verdict, 'withdrawn')", "latest verdict of a person: right, "
                "wrong, other (species), unsure; empty: not reviewed"),
         Column("verdict_species", "CASE WHEN v.verdict <> 'withdrawn' THEN v.species END",
                "the species, by that person"),
         Column("reviewer", "CASE WHEN v.verdict <> 'withdrawn' THEN v.reviewer END", "who"),
         Column("verdict_note", "CASE WHEN v.verdict <> 'withdrawn' THEN nullif(v.note, '') END",
-               "what that person noted; may be empty"),
+               "the person's remark; may be empty"),
         _ANALYSED,
     ),
     """
@@ -266,7 +266,7 @@ _NOT_ANALYSED = f"(SELECT 'not analysed: ' || a.error {_LEFT_OUT})"
 # No UNION: DuckDB sends a view to SQLite with brackets around the parts, which SQLite refuses.
 EFFORT = View(
     "v_effort",
-    "A span of time that was recorded, or for which a reason was noted why not. "
+    "A span of time that was recorded, or for which there is a reason why not. "
     "(`acoupi effort --csv FILE` accounts for every second.)",
     (
         *_DEPLOYMENT[:2],
@@ -278,7 +278,7 @@ EFFORT = View(
                "condition_refused, device_missing, overrun, disk_full, not_running or "
                "clock_unknown"),
         Column("reason", f"coalesce(n.detail, {_NOT_ANALYSED}, {_FATE})",
-               "why, in words; of what was recorded: what became of it"),
+               "why, in words; for recordings: what happened to the file"),
         _ANALYSED,
     ),
     """
@@ -304,8 +304,8 @@ MESSAGE = View(
             "pending, acknowledged, dead (given up), or expired (too old to be sent)",
         ),
         Column("attempt_count", "d.attempts", "how often it was tried"),
-        Column("last_error", "d.last_error", "the last answer that was no success"),
-        Column("updated_time", _time("d.updated_on_us"), "when that was"),
+        Column("last_error", "d.last_error", "the last answer that was not a success"),
+        Column("updated_time", _time("d.updated_on_us"), "when this was last changed"),
     ),
     """
     FROM message m

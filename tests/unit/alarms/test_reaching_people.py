@@ -117,9 +117,9 @@ def test_the_name_tells_destinations_apart_and_no_secret() -> None:
 def test_an_address_that_apprise_does_not_know_is_refused(url: str) -> None:
     strange = AppriseMessenger(url)
 
-    with pytest.raises(HealthCheckError, match="no address that Apprise knows"):
+    with pytest.raises(HealthCheckError, match="not an address that Apprise supports"):
         strange.check()
-    with pytest.raises(MessageSendError, match="no address that Apprise knows"):
+    with pytest.raises(MessageSendError, match="not an address that Apprise supports"):
         strange.send_message(alarm_message(ALARM, "raised", "board-1"))
 
 

@@ -156,7 +156,7 @@ def test_a_detection_tells_everything_and_leads_on(visitor: Visitor) -> None:
 def test_a_detection_without_a_file_says_why(visitor: Visitor) -> None:
     html = visitor.get(f"/detections/{data.derived_id('detection', 1)}").text
 
-    assert "as the saving filters asked" in html
+    assert "by the saving filters" in html
     assert "<audio" not in html
 
 

@@ -18,8 +18,8 @@ FATES: dict[str, tuple[int, str, dict[str, Any] | None]] = {
     "bats failed: no memory; file kept": (
         0, "kept", {"state": STATE.FAILED, "error": "no memory"}
     ),
-    "not analysed by bats: a processing filter refused it; file deleted, as the saving filters "
-    "asked, or for room": (0, "deleted", {"state": STATE.SKIPPED}),
+    "not analysed by bats: a processing filter refused it; file deleted, by the saving filters or "
+    "for lack of room": (0, "deleted", {"state": STATE.SKIPPED}),
     "nothing found; file deleted, by the saving filters or for lack of room": (
         0, "deleted", {"state": STATE.DONE}
     ),
