@@ -1,4 +1,4 @@
-"""What the kernel tells of sound cards: who is using one, and the rates and channels it offers."""
+"""Sound cards by the kernel: which process uses one, and its rates and channels."""
 
 import re
 import shlex
@@ -100,7 +100,7 @@ def capture_rates(proc: Path | None = None) -> list[tuple[int, int]]:
 
 
 def capture_channels(card: int, proc: Path | None = None) -> int | None:
-    """Return the most channels that a USB microphone records; None if the kernel does not say.
+    """Return the most channels that a USB microphone records; None if unknown.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ Point = tuple[float, float]
 
 
 class _Knot(NamedTuple):
-    """A frame from which on a second takes 1 + drift seconds."""
+    """A frame after which a second takes 1 + drift seconds."""
 
     frame: int
     time: float
@@ -149,7 +149,7 @@ class SampleClock:
             self._put(_Knot(frame, time, self._drift))
 
     def hold(self, frame: int) -> None:
-        """Fix the time that was given for a frame that is still to come."""
+        """Fix the time that was given for a future frame."""
         with self._lock:
             self._told = max(self._told, frame)
 
@@ -167,7 +167,7 @@ class SampleClock:
             return self.samplerate / (1 + self._fit()[1])
 
     def steer(self) -> None:
-        """Bend the line towards the latest fit; call it while nobody asks for times."""
+        """Bend the line towards the latest fit; call it while no times are requested."""
         with self._lock:
             self._steer()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["cut_clip", "describe_clip"]
 
 _OWN = ("Acoupi|", "GUANO|", "Length")
-"""What a recording says of itself alone."""
+"""Metadata that belongs only to a single recording."""
 
 
 def describe_clip(
@@ -68,7 +68,7 @@ def describe_clip(
 
 
 def _report(recordings: Sequence[data.Recording], piece: Piece) -> data.CaptureReport:
-    """Return how a clip was captured: as the recordings were, and what was lost within it."""
+    """Return how a clip was captured: like its recordings, with the sound lost within it."""
     reports = [capture_of(one) for one in recordings]
     ends = [
         (max(one.frame, piece.first), min(one.frame + one.frames, piece.last))

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["one_way", "read_audio", "read_info", "read_samples"]
 
 _UNKNOWN = 2**62
-"""From this length on, libsndfile says that it does not know it."""
+"""Length from which libsndfile reports an unknown length."""
 _BLOCK = 4096
 _ORDINARY_BITS = 16
 
 
 def read_info(path: Path) -> SoundInfo:
-    """Read what libsndfile says of a file.
+    """Read libsndfile's information on a file.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _read(
         raise AudioError(
             f'"{name.name}" is cut off or damaged.',
             "copy or record it again",
-            why=f"of {wanted} frames from frame {start} on, only {len(samples)} can be decoded.",
+            why=f"of {wanted} frames from frame {start}, only {len(samples)} can be decoded.",
         )
     return samples, int(samplerate)
 
@@ -88,7 +88,7 @@ class _Opened:
 
     def __enter__(self) -> Any:
         with ExitStack() as stack:
-            # This says why it cannot be opened.
+            # This gives the reason why it cannot be opened.
             stream = self._stream or stack.enter_context(open_sound(self._path))
             soundfile = _library(self._path)
             try:

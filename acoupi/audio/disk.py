@@ -237,5 +237,5 @@ def _name_taken(path: Path) -> AudioError:
     return AudioError(
         f'will not overwrite "{path.name}".',
         f'move the file away from "{path.parent}"',
-        why="there is a file of that name already.",
+        why="there is already a file with that name.",
     )

@@ -56,7 +56,7 @@ class Script:
     began: float | None = None
     """When it was first opened, on the clock of `data.monotonic`."""
     frames: int = 0
-    """Frames delivered so far, where nothing takes time."""
+    """Frames delivered so far, at the fastest pace."""
     now: float = 0.0
     """Time of the next sound, seconds since it was first opened."""
     gone_until: float = 0.0

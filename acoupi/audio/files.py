@@ -193,7 +193,7 @@ def finish_deletion(mark: Path, *, commit: Commit | None = None) -> None:
 
 
 def strange_entries(folder: Path) -> list[tuple[Path, str]]:
-    """Return what is in a folder of recordings that is no file though it should be, and what it is.
+    """Return the entries of a recording folder that should be files but are not, with their kinds.
 
     It is left alone: a program that records puts no link or FIFO there.
     """
@@ -246,13 +246,13 @@ def _folder_if_there(path: Path) -> Iterator[int | None]:
 
 
 def _is_something_else(path: Path) -> bool:
-    """Return whether there is an entry of that name that is no file."""
+    """Return whether there is an entry with that name that is not a file."""
     return os.path.lexists(path) and not is_file(path)
 
 
 @dataclass
 class _Move:
-    """A file that is open, and where it goes, in a folder that is open."""
+    """An open file, and its destination in an open folder."""
 
     stream: BinaryIO
     source: Path
@@ -291,7 +291,7 @@ class _Move:
         raise AssertionError("there is always another number")
 
     def _check_same(self, path: Path, candidate: Path) -> None:
-        """Remove what was put if the source was swapped for something else in the meantime."""
+        """Remove the moved file if the source was swapped for something else meanwhile."""
         if path == self.source and not self._is_open(candidate):
             candidate.unlink(missing_ok=True)
             raise FileNotFoundError(errno.ENOENT, "it was replaced", str(self.source))

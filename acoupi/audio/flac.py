@@ -225,7 +225,7 @@ class _Sink:
         return len(block)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move within what libFLAC takes for its file."""
+        """Seek within what libFLAC sees as its file."""
         end = len(self.head) if self._offset is None else self.end - self._offset
         base = {os.SEEK_CUR: self._position, os.SEEK_END: end}.get(whence, 0)
         self._position = base + offset
@@ -289,7 +289,7 @@ def read_info(path: Path) -> SoundInfo:
             raise AudioError(
                 f'"{path.name}" is cut off.',
                 "copy or record it again",
-                why=f"its header promises {promised}, and the end of it cannot be decoded.",
+                why=f"its header promises {promised}, but the end cannot be decoded.",
             )
         return info
 
@@ -306,7 +306,7 @@ def fields_of(file: BinaryIO, name: Path) -> dict[str, str]:
 
 
 def put_guano(file: BinaryIO, name: Path, text: str) -> bool:
-    """Put this GUANO text in the file if there is room; return whether there was."""
+    """Put this GUANO text into the file if there is room; return whether there was."""
     head = _head_of(file, name)
     changed = _with_guano(head, text, name)
     if len(changed) != len(head):
@@ -360,7 +360,7 @@ def _copy_with(head: bytes, file: BinaryIO, audio: int, path: Path) -> None:
 def _head_of(file: BinaryIO, name: Path) -> bytes:
     head = _read_head(file)
     if head is None:
-        raise _not_flac(name, "it does not begin as one, or its head has been cut off.")
+        raise _not_flac(name, "it does not start like one, or its header is missing.")
     return head
 
 
@@ -490,7 +490,7 @@ def _holds(file: BinaryIO, frames: int, size: int | None = None) -> bool:
 
 
 def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
-    """Make the header say what can be decoded, and end the file there; None if that is nothing.
+    """Make the header match the decodable part, and truncate the file there; None if there is none.
 
     Raises
     ------

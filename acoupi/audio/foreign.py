@@ -1,4 +1,4 @@
-"""Sound files that another recorder made: what they say of themselves, as far as it can be read."""
+"""Sound files of other recorders: their metadata, as far as it can be read."""
 
 import datetime
 import re
@@ -32,14 +32,14 @@ _WAMD_TIME, _WAMD_PLACE = 5, 6
 
 
 class Described(NamedTuple):
-    """What a sound file says of itself."""
+    """The metadata of a sound file."""
 
     info: SoundInfo
     samplerate: int
-    """Of the original sound, Hz."""
+    """Samplerate of the original sound, Hz."""
     time_expansion: float
     began: datetime.datetime | None
-    """As the file or its name tells it: naive where no zone is named; None: neither tells."""
+    """Start time from the file or its name: naive without a zone; None: unknown."""
     position: tuple[float, float] | None
     """Latitude and longitude, degrees."""
 
@@ -50,7 +50,7 @@ class Described(NamedTuple):
 
 
 def read_described(path: Path, name: str | None = None) -> Described:
-    """Read what a sound file of any recorder says of itself.
+    """Read the metadata of a sound file of any recorder.
 
     Rate, time expansion, time and place are taken one by one from where they can
     be read: GUANO; the ``wamd`` chunk of Wildlife Acoustics; the comment of an

@@ -96,7 +96,7 @@ class SoundFormat(Protocol):
         """Return whether a file that begins so holds no sound: only zeros follow, if any."""
 
     def repair(self, file: BinaryIO, name: Path, /) -> SoundInfo | None:
-        """Make the headers say what is there; None if that is nothing."""
+        """Make the headers match the contents; None if there are none."""
 
     def fields_of(self, file: BinaryIO, name: Path, /) -> dict[str, str]:
         """Read the GUANO fields of an open file."""
@@ -120,7 +120,7 @@ else:
 
 LONGEST_TEXT = 1 << 20
 """Bytes of a GUANO text."""
-_CRASHED = "the recorder ended while it was being written"
+_CRASHED = "the recorder stopped while it was being written"
 
 
 def is_sound_file(name: str) -> bool:
@@ -212,7 +212,7 @@ def no_sound(path: Path) -> AudioError:
     """Return the error about a file with a header and nothing behind it."""
     return AudioError(
         f'"{path.name}" holds no sound.',
-        "copy it again from where it comes from",
+        "copy it again from its source",
         why="it has no frames at all.",
     )
 
@@ -277,19 +277,19 @@ def read_samples(
 
 
 def _known_format(path: Path) -> SoundFormat | None:
-    """Return the format of a file, whatever its name says; None if it is none of ours."""
+    """Return the format of a file by its contents; None if it is not supported."""
     with open_sound(path) as file:
         magic = file.read(4)
     return next((kind for kind in FORMATS if magic in kind.MAGICS), None)
 
 
 def _format_of(path: Path) -> SoundFormat:
-    """Return the format of a file; the default, which says what is wrong, if it is none of ours."""
+    """Return the format of a file; the default, which reports the error, if it is not supported."""
     return _known_format(path) or FORMATS[0]
 
 
 def salvage(part: Path) -> Path | None:
-    """Repair what a crash left of a recording, and give it its name.
+    """Repair the rest of a recording after a crash, and give it its name.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def _text_of(path: Path, spool: Path) -> str:
 
 
 def _repair(part: Path) -> bool:
-    """Make the headers match what is there; return whether there is any sound."""
+    """Make the headers match the contents; return whether there is any sound."""
     kind = _format_of(part)
     with open_sound(part, "r+b") as file:
         try:

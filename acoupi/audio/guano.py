@@ -63,7 +63,7 @@ _MOST_HZ = 2.0**32
 _MOST_SECONDS = 1e12
 _MOST_DB = 1000
 _EXPANSIONS = (1e-3, 1e3)
-"""Of these no recorder makes more: anything else is a slip."""
+"""Limits that no recorder exceeds: anything beyond is an error."""
 _YEARS = (1970, 9000)
 _DEPLOYMENT_ID = "Acoupi|Deployment ID"
 _DEPLOYMENT_NAME = "Acoupi|Deployment Name"
@@ -77,7 +77,7 @@ FIELDS = {
     "Serial": "id of the device",
     "Samplerate": "frames per second of the original sound, Hz",
     "Length": "length of the original sound, s",
-    "TE": "how many times slower the file plays than the sound was; absent: 1",
+    "TE": "how many times slower the file plays than the original sound; absent: 1",
     "Loc Position": "latitude and longitude of the deployment, degrees, WGS 84; absent: unknown",
     RECORDING_ID: "UUID of the recording, as in the store",
     _DEPLOYMENT_ID: "UUID of the deployment",
@@ -91,15 +91,15 @@ FIELDS = {
     _BOOT_CLOCK: "id of the boot, and UTC minus monotonic clock as it was used for the time, s",
     _CORRECTED: "seconds by which the time was corrected once the clock had been set",
     _OVERRUNS: "lost frames, as FIRST+COUNT: silence stands in their place",
-    _GAP_BEFORE: "frames that should have been recorded before it, and were not",
+    _GAP_BEFORE: "frames before it that should have been recorded but were not",
     INCOMPLETE: "why it is shorter than planned; absent from a whole recording",
     INCOMPLETE_DETAIL: "the same in words",
-    CLIP_OF: "of a clip: UUIDs of the recordings that it was cut from",
-    MISSING_BEFORE: "of a clip: seconds that should precede it, and were not recorded",
-    MISSING_AFTER: "of a clip: seconds that should follow it, and were not recorded",
+    CLIP_OF: "for a clip: UUIDs of the recordings that it was cut from",
+    MISSING_BEFORE: "for a clip: seconds before it that should be in it but were not recorded",
+    MISSING_AFTER: "for a clip: seconds after it that should be in it but were not recorded",
     _HEALTH: "level, peak, noise floor (dBFS), clipped share, offset, and whether silent or stuck",
 }
-"""Every field that acoupi writes, and what it says; one that is empty is left out."""
+"""Every field that acoupi writes, and its meaning; empty ones are left out."""
 
 
 def build_guano(fields: Mapping[str, object]) -> str:
@@ -230,7 +230,7 @@ def recording_of_guano(
         )
     except KeyError as error:
         raise AudioError(
-            f'"{path.name}" does not say which recording it is.',
+            f'"{path.name}" has no id of a recording.',
             "move it out of the folder of temporary recordings if it is not from this sensor",
             why=f"its GUANO metadata has no {error}.",
         ) from error
@@ -262,12 +262,12 @@ def true_samplerate(fields: Mapping[str, str], header: int) -> int:
 
 
 def time_expansion(fields: Mapping[str, str]) -> float:
-    """Return how many times slower the file plays than the sound was; 1 if it does not say."""
+    """Return how many times slower the file plays than the original sound; 1 by default."""
     return _number(fields.get("TE"), *_EXPANSIONS) or 1.0
 
 
 def timestamp(fields: Mapping[str, str]) -> datetime.datetime | None:
-    """Return when the recording began; None if the fields do not say.
+    """Return when the recording started; None if unknown.
 
     A time without a zone is taken as UTC.
     """
@@ -278,7 +278,7 @@ def timestamp(fields: Mapping[str, str]) -> datetime.datetime | None:
 
 
 def time_told(fields: Mapping[str, str]) -> datetime.datetime | None:
-    """Return when the recording began as the fields say it: naive where they name no zone.
+    """Return when the recording started by the fields: naive without a zone.
 
     None if they do not say, or a time that no recorder can have lived through.
 
@@ -294,7 +294,7 @@ def time_told(fields: Mapping[str, str]) -> datetime.datetime | None:
 
 
 def position(fields: Mapping[str, str]) -> tuple[float, float] | None:
-    """Return latitude and longitude, degrees north and east; None if the fields do not say.
+    """Return latitude and longitude, degrees north and east; None if unknown.
 
     Examples
     --------
@@ -374,7 +374,7 @@ def _capture_of(fields: Mapping[str, str], frames: int) -> data.CaptureReport | 
 
 
 def place_in_stream(fields: Mapping[str, str]) -> tuple[UUID, int] | None:
-    """Return the stream of a recording and its first frame there; None if it does not say."""
+    """Return the stream of a recording and its first frame there; None if unknown."""
     stream, first = _id(fields.get(_STREAM_ID)), _whole(fields.get(_FIRST_FRAME))
     return None if stream is None or first is None else (stream, first)
 
@@ -437,7 +437,7 @@ def _text_of_health(health: data.MicrophoneHealth) -> str:
 
 
 def _health_of(text: str) -> data.MicrophoneHealth | None:
-    """Return what was measured; None if any of it cannot be read."""
+    """Return the measured health; None if any of it cannot be read."""
     values: dict[str, float | str | None] = {}
     for word in text.split():
         name, _, value = word.partition("=")

@@ -85,7 +85,7 @@ class HealthMeter:
             totals.levels[channel, min(max(place, 0), _LEVELS - 1)] += 1
 
     def result(self) -> data.MicrophoneHealth | None:
-        """Return what was measured; None if nothing was."""
+        """Return the measured health; None if nothing was measured."""
         import numpy as np  # noqa: PLC0415
 
         totals = self._totals

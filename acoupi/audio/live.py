@@ -1,4 +1,4 @@
-"""Shows what the open microphone hears, while somebody watches: a thread of the recorder.
+"""Shows live sound of the open microphone while somebody watches: a thread of the recorder.
 
 It only copies from the ring of a stream, as a reader who is late does, so the recorder never
 waits for it, and whatever fails in it ends the picture and not a recording.
@@ -23,7 +23,7 @@ __all__ = ["LiveThread"]
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-"""How often to look whether somebody watches, while nobody does; seconds."""
+"""Seconds between checks for viewers, while there are none."""
 TICK_SECONDS = 0.05
 
 
@@ -47,7 +47,7 @@ class LiveThread(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Look, and show what is watched, until `stop` is called."""
+        """Check for viewers, and show what they watch, until `stop` is called."""
         for ring in self._marks:
             with suppress(OSError):
                 ring.unlink()  # of an earlier process
@@ -72,7 +72,7 @@ class LiveThread(threading.Thread):
                 try:
                     self._show(ring, stream)
                 except Exception:
-                    logger.exception("%s cannot be written while it is watched now.", ring.name)
+                    logger.exception("%s can no longer be written for its viewers.", ring.name)
                     self._broken.add(ring)
                     self._close(ring)
 
@@ -84,7 +84,7 @@ class LiveThread(threading.Thread):
         if stream is None:
             return
         if view is None:
-            # numpy: imported only once somebody watches.
+            # numpy is only imported once somebody watches.
             from acoupi.audio.live_views import make_view  # noqa: PLC0415
 
             view = self._views[ring] = make_view(stream, ring)

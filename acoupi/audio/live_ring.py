@@ -1,4 +1,4 @@
-"""Small files that show what a microphone hears now, and the marks of somebody who watches.
+"""Small files with live sound of a microphone, and marks of viewers.
 
 The recorder writes a ring while a mark is fresh; whoever shows the picture keeps the mark fresh
 and reads the ring. Neither waits for the other. A mark says only *that* somebody watches: it is
@@ -39,7 +39,7 @@ __all__ = [
 COLUMNS, SOUND = "columns", "sound"
 """Names of the rings and of their marks: spectra with levels; sound that people can hear."""
 FRESH_SECONDS = 6.0
-"""How long after its last change a mark says that somebody watches, seconds."""
+"""Seconds after its last change for which a mark means that somebody is watching."""
 
 HEAD_BYTES = 1024
 _MOST_BYTES = 4 << 20
@@ -49,7 +49,7 @@ _LEVELS = struct.Struct("<ff")
 
 
 def live_folder(home: Path, service: str) -> Path:
-    """Return where a recorder writes its rings, or who shows them leaves the marks.
+    """Return the folder where a recorder writes its rings, or viewers leave their marks.
 
     A folder of its own for each, so that the other can be shown it and nothing else.
 
@@ -62,7 +62,7 @@ def live_folder(home: Path, service: str) -> Path:
 
 
 def find_ring(home: Path, name: str, watcher: str) -> Path | None:
-    """Return where a ring of this name was written last; None: there is none now.
+    """Return the file where a ring with this name was last written, or None.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Entry(NamedTuple):
     number: int
     """From 1 on, in the order of writing."""
     time: float
-    """Of the sound, seconds since 1970, UTC."""
+    """Time of the sound, seconds since 1970, UTC."""
     content: bytes
 
 
@@ -171,7 +171,7 @@ class RingReader:
         self._find = find
         self._path: Path | None = None
         self.head: dict[str, Any] | None = None
-        """What its writer says of the content; None: there is no ring now."""
+        """Its writer's description of the content; None: there is no ring now."""
         self._handle = -1
         self._seen = 0
 
@@ -231,7 +231,7 @@ class RingReader:
         return found
 
     def _slot(self, number: int) -> Entry | None:
-        """Return what is in the slot of an entry; None if that is nothing whole."""
+        """Return what is in the slot of an entry; None if it is not complete."""
         size = _FRONT.size + self._content
         place = HEAD_BYTES + number % self._slots * (size + _CHECK.size)
         try:
@@ -257,7 +257,7 @@ def _head_of(handle: int) -> dict[str, Any]:
 
 
 def touch_mark(path: Path) -> None:
-    """Say that somebody watches.
+    """Mark that somebody is watching.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def touch_mark(path: Path) -> None:
 
 
 class MarkWatch:
-    """Looks whether somebody watches.
+    """Checks whether somebody is watching.
 
     A mark is fresh for `FRESH_SECONDS` after it was seen to change: neither a step of the clock
     nor a mark that an earlier process left can keep it fresh.

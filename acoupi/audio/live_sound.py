@@ -31,7 +31,7 @@ _AUDIBLE_FFT = 512
 _MOST_AUDIBLE_HZ = 50_000
 """Highest rate at which sound is sent to people."""
 _ULTRASOUND_HZ = 100_000
-"""Of sound recorded at more than this, frequencies are divided for people."""
+"""Samplerate above which frequencies are divided for people."""
 DIVISION = 10
 _CHUNK_HOPS = 9
 
@@ -103,7 +103,7 @@ class Audible:
     def __init__(self, samplerate: int) -> None:
         step = math.ceil(samplerate / _MOST_AUDIBLE_HZ)
         self.samplerate = round(samplerate / step)
-        """Of the sound that is returned, Hz."""
+        """Samplerate of the returned sound, Hz."""
         self.division = DIVISION if samplerate > _ULTRASOUND_HZ else 1
         self._size = _AUDIBLE_FFT * step
         self.hop = self._size // 2

@@ -1,4 +1,4 @@
-"""A folder in memory for recordings that wait, so that what is not kept never wears the card out.
+"""A folder in memory for waiting recordings, so that deleted ones do not wear out the card.
 
 It is ``memory`` in the spool: in containers a volume that they share, elsewhere a link to a folder
 in ``/dev/shm``. What is in it is lost with the power, so it holds no more than was chosen, and a
@@ -46,14 +46,14 @@ class MemorySpool:
 
     @property
     def is_there(self) -> bool:
-        """Whether the folder is one of its own in memory, and not just one of the disk."""
+        """Whether the folder is really in memory, not on the disk."""
         try:
             return self.folder.stat().st_dev != self.spool.stat().st_dev
         except OSError:
             return False
 
     def folder_for(self, expected: int) -> Path:
-        """Return where a recording of so many bytes goes: into memory if it has room there."""
+        """Return the folder for a recording of this size: in memory if there is room."""
         return self.folder if self._has_room(expected) else self.spool
 
     def _has_room(self, expected: int) -> bool:
@@ -66,7 +66,7 @@ class MemorySpool:
         return self.is_there and expected <= free
 
     def empty(self, commit: Callable[[Path, Path], object]) -> int:
-        """Move every recording to the disk, as before the power goes; return how many.
+        """Move every recording to the disk, as before a power-off; return how many.
 
         Parameters
         ----------

@@ -85,7 +85,7 @@ class PlaybackSource(SimulatedSource):
             except DeviceUnavailableError as error:
                 failure = failure or error
                 if len(paths) > 1:
-                    _logger.warning("%s is left out: %s", path, error.why)
+                    _logger.warning("%s is skipped: %s", path, error.why)
         if failure is not None and not usable:
             raise failure
         return usable
@@ -95,7 +95,7 @@ class PlaybackSource(SimulatedSource):
         self._files = [one for one in self._files if one[0] != path]
         if not any(frames for _, frames in self._files):
             raise error
-        _logger.warning("%s is left out: %s", path, error.why)
+        _logger.warning("%s is skipped: %s", path, error.why)
 
     def _find(self) -> list[Path]:
         if self._path.is_dir():
@@ -119,7 +119,7 @@ class PlaybackSource(SimulatedSource):
             raise DeviceConfigurationError(
                 f'cannot simulate a microphone of {self.samplerate} Hz with "{path.name}".',
                 f"acoupi config set microphone.samplerate {info.samplerate}",
-                why=f"the file has {info.samplerate} Hz, and nothing is resampled.",
+                why=f"the file has {info.samplerate} Hz, and acoupi does not resample.",
             )
         if info.channels != self.channels:
             raise DeviceConfigurationError(

@@ -404,7 +404,7 @@ def _device(sounddevice: Any, index: int, is_default: bool) -> InputDevice | Non
 
 
 def _require_rate(device: InputDevice, wanted: int, actual: float) -> None:
-    """Refuse the rate that ALSA chose instead: PortAudio takes what is within a hundredth."""
+    """Refuse the rate that ALSA chose instead: PortAudio accepts a difference up to 1 %."""
     if abs(actual - wanted) >= 1:
         raise DeviceConfigurationError(
             f'cannot record from "{device.name}": the device does not offer {wanted} Hz.',
@@ -423,7 +423,7 @@ def _note_resampling(device: InputDevice, samplerate: int) -> None:
     text = (
         f'what "{device.name}" records at {samplerate} Hz'
         f" {'may be' if is_offered else 'is probably'} resampled: the sound comes through"
-        f" {device.resampled_by}, which takes any rate, whatever the microphone offers"
+        f" {device.resampled_by}, which accepts any rate, whatever the microphone offers"
         + (f" (the USB microphones here offer {listed} Hz)" if offered else "")
         + '. To record from the microphone itself, choose another of "acoupi devices"'
     )

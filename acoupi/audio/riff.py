@@ -42,7 +42,7 @@ arecord and SoX the others. They mean "until the end" where the file is shorter.
 _PADDING = 1 << 20
 """Zeros between chunks are skipped up to this many bytes."""
 _PROBE = 1 << 18
-"""Bytes of samples from which is told where in four bytes 24 bits are."""
+"""Bytes of samples that show where in four bytes 24 bits are."""
 
 
 class Chunk(NamedTuple):
@@ -67,7 +67,7 @@ class Format(NamedTuple):
     """1: integers, 3: floating point."""
     channels: int
     samplerate: int
-    """As the header says, Hz."""
+    """Samplerate in the header, Hz."""
     bits: int
     """That hold sound, of one sample; the others of its bytes do not."""
     block: int = 0
@@ -76,7 +76,7 @@ class Format(NamedTuple):
 
     @property
     def sample_bytes(self) -> int:
-        """Length of one sample: as the header says, or else what its bits need."""
+        """Bytes of one sample: from the header, else as its bits need."""
         needed = max(1, -(-self.bits // 8))
         given, rest = divmod(self.block, self.channels)
         return given if not rest and needed <= given <= 8 else needed
@@ -100,7 +100,7 @@ class Layout(NamedTuple):
     format: Format
     fmt: Chunk
     samples: Chunk
-    """Its size is what the header says."""
+    """Its size in the header."""
     guano: Chunk | None
     wamd: Chunk | None
     """Metadata of Wildlife Acoustics."""
@@ -108,7 +108,7 @@ class Layout(NamedTuple):
     """Where the last chunk ends, as the headers say."""
     file_bytes: int
     is_open: bool
-    """Whether the samples reach to the end of the file, whatever size the header says."""
+    """Whether the samples reach to the end of the file, whatever their size in the header."""
 
     @property
     def sound_bytes(self) -> int:
@@ -167,7 +167,7 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
     file.seek(0)
     head = file.read(12)
     if len(head) < 12 or head[:4] not in MAGICS or head[8:] != b"WAVE":
-        raise _not_wav(name, "it does not begin with RIFF and WAVE." if head else "it is empty.")
+        raise _not_wav(name, "it does not start with RIFF and WAVE." if head else "it is empty.")
     found: dict[bytes, Chunk] = {}
     large: int | None = None
     offset, is_open = 12, False
@@ -190,7 +190,7 @@ def read_layout(file: BinaryIO, name: Path) -> Layout:
             is_open, offset = True, file_bytes
     if b"fmt " not in found or b"data" not in found:
         missing = "format" if b"fmt " not in found else "samples"
-        raise _not_wav(name, f"it has no chunk with its {missing}; it may have been cut off.")
+        raise _not_wav(name, f"it has no chunk with its {missing}; it may be truncated.")
     fmt = found[b"fmt "]
     return Layout(
         format=_read_format(file, fmt, name),
@@ -294,7 +294,7 @@ def _closed(file: BinaryIO, layout: Layout) -> Layout:
         raise AudioError(
             f'cannot add metadata to "{file.name}".',
             "convert it to a WAV or FLAC file with all sizes in it, for example with sox",
-            why="its header does not say how long it is, and it is too long for one that does.",
+            why="its header has no length, and it is too long for a header with one.",
         )
     write_at(file, samples.offset - 4, struct.pack("<I", samples.size))
     return layout._replace(samples=samples, end=samples.end, is_open=False)

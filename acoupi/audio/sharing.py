@@ -76,7 +76,7 @@ def _write_mark(handle: int, mark: int) -> None:
 
 
 def _read_mark(handle: int) -> int | None:
-    """Return which byte another process has locked; None if none has."""
+    """Return the byte that another process has locked, or None."""
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
     return None if kind == fcntl.F_UNLCK else int(start)

@@ -36,7 +36,7 @@ class SimulatedAudio(BaseModel):
     """A WAV file, or a folder of them (in order of name), in an endless loop; "synthetic" (None)
     is a soundscape of birds and, where the rate allows, bats."""
     seed: int = Field(default=0, ge=0)
-    """Of the synthetic soundscape: the same seed gives the same sound."""
+    """Seed of the synthetic soundscape: the same seed gives the same sound."""
     pace: Literal["realtime", "fast"] = "realtime"
     """Whether a second of sound takes a second, or as little as possible (for tests)."""
     signal: Literal["soundscape", "counter"] = Field(default="soundscape", repr=False)
@@ -83,7 +83,7 @@ class SimulatedAudio(BaseModel):
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """Return what ``ACOUPI_SIMULATED_AUDIO`` says; None if it is not set or empty."""
+        """Return the settings in ``ACOUPI_SIMULATED_AUDIO``; None if it is not set or empty."""
         text = os.environ.get(VARIABLE, "").strip()
         return cls.parse(text) if text else None
 

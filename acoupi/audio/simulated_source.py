@@ -20,7 +20,7 @@ _BLOCK_SECONDS = 0.02
 
 
 class SimulatedSource(AudioSource):
-    """Delivers simulated sound from a thread of its own.
+    """Delivers simulated sound from a separate thread.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class AudioSource(ABC):
     waits_for_reader = False
     """Whether it produces sound only as fast as it is read. A microphone does not wait."""
     settle_seconds = 0.0
-    """How much sound is needed before block times tell when they were captured, seconds."""
+    """Sound needed before the times of blocks show when they were captured, seconds."""
     sample_bytes = SAMPLE_BYTES
     """2 or 4 (see `WIDE_SAMPLE_BYTES`)."""
 

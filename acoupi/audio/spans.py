@@ -29,7 +29,7 @@ class Span:
     samples: "NDArray[np.float32]"
     """Shape ``(frames, channels)``, in [-1, 1); silence where no file has them."""
     samplerate: int
-    """Of the original sound, Hz."""
+    """Samplerate of the original sound, Hz."""
     first_frame: int
     """First frame, counted in the stream."""
     missing: list[data.Overrun]
@@ -67,7 +67,7 @@ def read_span(
     if not found:
         raise AudioError(
             f"nothing was recorded from {shown_in_utc(start)} to {shown_in_utc(end)} UTC.",
-            "see what was recorded when: acoupi effort",
+            "for recorded times: acoupi effort",
         )
     _require_one_stream(found)
     found.sort(key=lambda recording: capture_of(recording).first_frame)
@@ -140,7 +140,7 @@ def _require_one_stream(found: Sequence[data.Recording]) -> None:
 
 
 def capture_of(recording: data.Recording) -> data.CaptureReport:
-    """Return which frames of its stream a recording holds.
+    """Return the frames of its stream that a recording contains.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def capture_of(recording: data.Recording) -> data.CaptureReport:
         raise AudioError(
             f'cannot tell which frames "{name}" holds.',
             "give recordings of this sensor's own recorder",
-            why="its metadata does not say.",
+            why="they are not in its metadata.",
         )
     return recording.capture
 

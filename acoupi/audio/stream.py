@@ -28,7 +28,7 @@ _FROZEN_SECONDS = 1.0
 container: the device had no chance to deliver either, so its silence proves nothing."""
 _WAIT_SECONDS = 0.25
 _MOST_FROZEN = 3
-"""How often one wait may be frozen and still not judge: a machine may be slow for ever."""
+"""Most frozen waits that are excused: a machine may be slow for ever."""
 _READ_AHEAD_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 """How far a reader stays from where the ring is being overwritten."""
@@ -70,7 +70,7 @@ class CaptureStream:
         self.sample_bytes = source.sample_bytes
         self.capacity = max(1, round(ring_seconds * source.samplerate))
         self.first_good = round(warm_up * source.samplerate)
-        """Frame before which no recording begins."""
+        """First frame at which a recording may start."""
         self.clock = SampleClock(source.samplerate)
         self.timeline = Timeline()
         self._frame_bytes = source.sample_bytes * source.channels
@@ -277,7 +277,7 @@ class CaptureStream:
         return max(self.first_good, now)
 
     def frame_at(self, time: float) -> int:
-        """Return the frame captured at a time of `data.monotonic`; it may be still to come."""
+        """Return the frame captured at a time of `data.monotonic`; it may be in the future."""
         return max(0, self.clock.frame_at(time)) if self.clock.is_set else self._written
 
     def frame_at_utc(self, time: float) -> int:
@@ -311,7 +311,7 @@ class CaptureStream:
         self._wait_for(max(1, round(wanted * self.samplerate)), deadline)
 
     def overruns(self, start: int, frames: int) -> list[data.Overrun]:
-        """Return what was lost within a stretch, oldest first, cut to it."""
+        """Return the sound lost within a stretch, oldest first, cut to it."""
         end = start + frames
         with self._changed:
             found = [o for o in self._overruns if o.frame < end and o.frame + o.frames >= start]
@@ -364,7 +364,7 @@ class CaptureStream:
         return content
 
     def peek(self, start: int, frames: int) -> bytes:
-        """Return a stretch that is there already, for who only watches.
+        """Return a stretch that is already captured, for viewers.
 
         Nobody waits, and nothing is noted: what the ring does not hold (any more) is silence.
         """
@@ -402,7 +402,7 @@ class CaptureStream:
         content = self._ring[begin : begin + length]
         if len(content) < length:
             content += self._ring[: length - len(content)]
-        # Checked after the copy: what was overwritten meanwhile is not valid.
+        # Checked after the copy: frames overwritten meanwhile are not valid.
         lost = min(frames, max(0, self._claimed - self.capacity - start))
         if lost:
             content = bytes(lost * self._frame_bytes) + content[lost * self._frame_bytes :]
@@ -418,7 +418,7 @@ class CaptureStream:
         return DeviceUnavailableError(
             f'the microphone "{self.source.name}" delivers nothing.',
             "plug it in again, or choose another: acoupi devices",
-            why=f"it opened, but no sound came for {STALL_SECONDS:g} s.",
+            why=f"it opened, but delivered no sound for {STALL_SECONDS:g} s.",
         )
 
     def _late(self) -> RecordingError:

@@ -40,7 +40,7 @@ class ClockState:
     """Whether the system clock can be trusted."""
 
     is_synchronised: bool | None
-    """None if the kernel does not say."""
+    """None if unknown."""
     error: float | None
     """Largest error it may have, seconds; None if that is not known."""
 

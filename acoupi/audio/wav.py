@@ -283,7 +283,7 @@ def is_only_a_head(content: bytes) -> bool:
 
 
 def repair(file: BinaryIO, name: Path) -> SoundInfo | None:
-    """Make the headers match what is there; None if that is nothing.
+    """Make the headers match the contents; None if there are none.
 
     Raises
     ------
@@ -321,7 +321,7 @@ def _info(layout: riff.Layout, path: Path) -> SoundInfo:
             f'"{path.name}" is cut off.',
             "copy or record it again",
             why=f"its header promises {layout.sound_bytes / seconds:.3f} s of sound"
-            f" and it holds {layout.available_bytes / seconds:.3f} s.",
+            f" but it holds {layout.available_bytes / seconds:.3f} s.",
         )
     frames = layout.sound_bytes // form.frame_bytes
     return SoundInfo(form.samplerate, form.channels, form.bits, frames)

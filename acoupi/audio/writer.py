@@ -19,7 +19,7 @@ cut takes of a long recording."""
 
 
 class WriterOptions(TypedDict, total=False):
-    """What may be said of a new file; see `wav.WavWriter`."""
+    """Options for a new file; see `wav.WavWriter`."""
 
     time_expansion: float
     guano: str
@@ -30,13 +30,13 @@ class WriterOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SoundInfo:
-    """What the header of a sound file says."""
+    """The header of a sound file."""
 
     samplerate: int
     """Frames per second of the *file*, Hz; that of the sound divided by the time expansion."""
     channels: int
     bits: int
-    """Of one sample."""
+    """Bits of one sample."""
     frames: int
 
     @property
@@ -87,10 +87,10 @@ class SoundWriter(ABC):
 
     @abstractmethod
     def _complete(self, guano: str | None) -> None:
-        """Make the headers match what is there."""
+        """Make the headers match the contents."""
 
     def _sync(self) -> None:
-        """Force to disk what was written, if that is due."""
+        """Force written data to disk, if that is due."""
         now = data.monotonic()
         if now - self._synced_on >= SYNC_SECONDS:
             with disk_errors(self.path):

@@ -49,9 +49,9 @@ def _copied(source: Source, folder: Path, with_file: WithFile) -> Iterator[Recor
         target = folder / audio_path(row)
         if target.exists():
             raise AudioError(
-                f'cannot copy two recordings called "{row.path.name}" into one folder.',
-                "--deployment, --from and --to choose fewer",
-                why="files of different folders have the same name.",
+                f'cannot copy two recordings with the name "{row.path.name}" into one folder.',
+                "choose fewer: --deployment, --from, --to",
+                why="files in different folders have the same name.",
             )
         try:
             found = with_file(row).path or row.path
@@ -65,7 +65,7 @@ def _copied(source: Source, folder: Path, with_file: WithFile) -> Iterator[Recor
 
 
 def _move(row: RecordingRow, copy: Path) -> None:
-    """Put the place of the row into a file, if it tells one."""
+    """Put the location of the row into a file, if the file has one."""
     fields = read_guano(copy)
     if "Loc Position" not in fields:
         return

@@ -33,7 +33,7 @@ __all__ = ["FEWEST", "Calibration", "Curve", "Estimate", "calibrations", "write_
 FEWEST = 20
 """Verdicts (right, wrong or another species) that a curve needs."""
 ASKED = 0.9
-"""The chance of being right for which a score is told."""
+"""The chance of being right for which a score is reported."""
 _MOST_STEPS = 100
 _FINEST = 1000
 """Scores are counted in thousandths: memory does not grow with the detections."""
@@ -54,7 +54,7 @@ class Curve:
     intercept: float
     slope: float
     covariance: NDArray[np.float64]
-    """Of intercept and slope, (2, 2)."""
+    """Covariance of intercept and slope, (2, 2)."""
     n: int
     """How many verdicts it was fitted to."""
 
@@ -90,7 +90,7 @@ class Curve:
         return cls(float(beta[0]), float(beta[1]), _information(x, beta)[1], len(y))
 
     def precision(self, scores: ArrayLike, counts: ArrayLike) -> Estimate:
-        """Return the share that is right, of so many detections at each of these scores."""
+        """Return the share that is right at each of these scores, with numbers of detections."""
         s, n = np.asarray(scores, float), np.asarray(counts, float)
         if not n.sum():
             return Estimate(None, None, None)
@@ -105,7 +105,7 @@ class Curve:
         return Estimate(mean, float(low), float(high))
 
     def score_for(self, chance: float = ASKED) -> Estimate:
-        """Return the score from which a detection is right with that chance (Fieller 1954).
+        """Return the score above which a detection is right with that chance (Fieller 1954).
 
         None, and an interval that is open, where the score says too little.
         """
@@ -153,7 +153,7 @@ class Calibration:
     model: str
     species: str
     scores: list[float] = field(default_factory=list)
-    """Of the detections that were reviewed, and found right or not."""
+    """Reviewed detections, and whether they are right."""
     are_right: list[bool] = field(default_factory=list)
     found: Counter[int] = field(default_factory=Counter)
     """Detections, reviewed or not, by their score in thousandths."""
@@ -175,7 +175,7 @@ class Calibration:
 
 
 def calibrations(reader: Reader, filters: Filters) -> list[Calibration]:
-    """Return what verdicts say of each model and species with at least one, in their order."""
+    """Return the calibration of each model and species with at least one verdict, in order."""
     if next(reader.verdicts(filters), None) is None:
         return []
     every: dict[tuple[str, str], Calibration] = {}

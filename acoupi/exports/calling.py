@@ -1,4 +1,4 @@
-"""A reader whose every question is a call to somebody else, who reads."""
+"""A reader whose methods are calls to another process, which reads."""
 
 import datetime
 from collections.abc import Callable, Iterator
@@ -113,11 +113,11 @@ class CalledReader:
         return self._calls.call(Reader.ids_of_detections, beginning=beginning, limit=limit)
 
     def recording(self, id_: UUID) -> RecordingRow | None:
-        """Return a recording; None if there is none of that id."""
+        """Return a recording; None if there is none with that id."""
         return self._calls.call(Reader.recording, id_=id_)
 
     def detection(self, id_: UUID) -> DetectionRow | None:
-        """Return a detection; None if there is none of that id."""
+        """Return a detection; None if there is none with that id."""
         return self._calls.call(Reader.detection, id_=id_)
 
     def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
@@ -138,7 +138,7 @@ class CalledReader:
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        """Return the facts about a deployment, or a part of it; None if it is not stored."""
         return self._calls.call(Reader.get_effort, deployment=deployment, since=since, until=until)
 
 

@@ -1,4 +1,4 @@
-"""Copies of recordings for others: the file, and beside it what is known of it."""
+"""Copies of recordings for others: the file, and its data beside it."""
 
 import filecmp
 import json

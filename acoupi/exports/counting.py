@@ -39,7 +39,7 @@ def count(
 
 
 def _of_recordings(filters: Filters) -> Filters:
-    """Return what the filters say of recordings: of those, how many were made."""
+    """Return the filters that apply to recordings, to count them."""
     return replace(filters, models=None, species=None, tags=None, min_score=None, verdicts=None)
 
 
@@ -59,7 +59,7 @@ def _counted(
 
 
 def by_time(quarters: Mapping[Any, int], by: By, zone: datetime.tzinfo) -> Counter[str]:
-    """Add up what was counted by quarters of an hour, by night, day or hour of the day."""
+    """Add up counts by quarters of an hour to nights, days or hours of the day."""
     found: Counter[str] = Counter()
     for quarter, number in quarters.items():
         local = datetime.datetime.fromtimestamp(quarter * 900, datetime.UTC).astimezone(zone)
@@ -69,7 +69,7 @@ def by_time(quarters: Mapping[Any, int], by: By, zone: datetime.tzinfo) -> Count
 
 
 def keys(by: By, counted: Mapping[str, int]) -> list[str]:
-    """Return what is shown, in order; days and nights between the first and the last, too."""
+    """Return the rows in order, including empty days and nights between the first and last."""
     if by in ("species", "deployment"):
         return sorted(counted, key=lambda key: (-counted[key], key))
     if by == "hour" or not counted:

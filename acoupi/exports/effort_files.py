@@ -20,7 +20,7 @@ from acoupi.heard import Filters
 __all__ = ["EFFORT", "FAILURES", "EffortColumns", "write_effort"]
 
 EffortColumns = dict[str, tuple[str, str]]
-"""Type of a column, and what is in it, by its name."""
+"""Type and meaning of each column, by its name."""
 
 EFFORT: EffortColumns = {
     "deploymentID": ("string", "the deployment"),
@@ -31,19 +31,19 @@ EFFORT: EffortColumns = {
     "reason": ("string", "why, in words"),
     "samplingFraction": (
         "number",
-        "share of the hours of the schedule in force that it records, 0 to 1; empty: not known",
+        "share of the hours of its schedule that it records, 0 to 1; empty: unknown",
     ),
     "clockError_s": (
         "number",
-        "largest error of the clock by its own estimate, seconds; empty: not known",
+        "largest error of the clock by its own estimate, seconds; empty: unknown",
     ),
     "microphoneSuspect_s": (
         "number",
-        "seconds of it in which the microphone heard nothing, by its own trend; they stay recorded",
+        "seconds of it in which the microphone was deaf, by its own trend; they count as recorded",
     ),
     "givenUp_s": (
         "number",
-        "seconds of it that were recorded and then given up, and are in no file or clip any more",
+        "seconds of it that were recorded and then given up, and are no longer in any file or clip",
     ),
     "analysedFraction": (
         "number",
@@ -52,8 +52,8 @@ EFFORT: EffortColumns = {
 }
 FAILURES: EffortColumns = {
     "deploymentID": ("string", "the deployment"),
-    "failureStart": ("datetime", "from then on nothing was recorded, UTC"),
-    "failureEnd": ("datetime", "until then, UTC"),
+    "failureStart": ("datetime", "start of the time without recording, UTC"),
+    "failureEnd": ("datetime", "its end, UTC"),
     "failureType": ("string", "state in effort.csv"),
     "failureReason": ("string", "why, in words"),
     "lost_s": ("number", "planned time between the two, seconds"),

@@ -55,7 +55,7 @@ class Tally:
         default_factory=lambda: dict.fromkeys(EffortState, 0)
     )
     suspect: int = 0
-    """Recorded time in which the microphone heard nothing, by its own trend; it stays recorded."""
+    """Recorded time in which the microphone was deaf, by its own trend; it counts as recorded."""
     left_out: float = 0.0
     """Recorded time that no model analyses for lack of time, microseconds; it stays recorded."""
 
@@ -170,11 +170,11 @@ class Effort:
     suspect: Times = ()
     """When the microphone heard nothing by its own trend; in order, without overlap."""
     deleted: float = 0.0
-    """Recorded time whose files were given up after they were analysed, seconds."""
+    """Recorded time whose files were given up after their analysis, seconds."""
     in_clips: float = 0.0
     """How much of it clips hold, seconds."""
     for_room: Mapping[FileClass, GivenUp] = field(default_factory=dict)
-    """What was given up so that the disk was not full."""
+    """Recordings given up for lack of room."""
     unsynchronised: int = 0
     """Time recorded before any time server had set the system clock, microseconds."""
     days: list[Day] = field(default_factory=list)
@@ -315,11 +315,11 @@ class EffortSource(Protocol):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it."""
+        """Return the facts about a deployment, or a part of it."""
 
 
 class GroupedSource(EffortSource, Protocol):
-    """One that can also read runs of recordings as one, and knows what was given up."""
+    """A source that can also read runs of recordings as one, and deletions for lack of room."""
 
     def get_grouped_effort(
         self,
@@ -341,7 +341,7 @@ class GroupedSource(EffortSource, Protocol):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> Mapping[FileClass, GivenUp]:
-        """Return what was given up of each class, of recordings that began in [since, until)."""
+        """Return the deletions of each class, of recordings that started in [since, until)."""
 
 
 Read = Callable[
@@ -353,7 +353,7 @@ Read = Callable[
     ],
     EffortHistory | None,
 ]
-"""Reads what is known of a deployment between two times, and of which part spans are wanted."""
+"""Reads the facts about a deployment between two times, and the part for which to list spans."""
 
 
 def _plainly(store: EffortSource) -> Read:
@@ -487,7 +487,7 @@ def read_parts(
     if last <= first:
         raise ParameterError(
             "",
-            f'the deployment "{deployment.name}" does not reach into this time.',
+            f'the deployment "{deployment.name}" does not overlap this time.',
             f"--from {begin:%Y-%m-%d} --to {end:%Y-%m-%dT%H:%M}",
             why=f"it lasted from {shown_in_utc(begin)} to {shown_in_utc(end)} UTC.",
         )
@@ -535,7 +535,7 @@ def _parts(
 
 
 def _sampled(spans: list[EffortSpan], captured: Sequence[Captured]) -> list[EffortSpan]:
-    """Part what was recorded where the share of it that is analysed changes."""
+    """Split recorded time where the analysed share changes."""
     if all(one.analysed_fraction == 1 for one in captured):
         return spans
     ordered = sorted(captured, key=lambda one: one.start)

@@ -40,7 +40,7 @@ Flat = Mapping[str, Any]
 
 
 class CsvWriter:
-    """Writes comma-separated values with line feeds, whatever is in them.
+    """Writes comma-separated values with LF line ends.
 
     The csv module puts quotation marks around a lone carriage return only where one ends the
     lines, but takes it for the end of a line when it reads.

@@ -31,14 +31,14 @@ _LONGEST_NAME = 150
 
 
 class Format(Protocol):
-    """A format that what was heard is exported in. Its fields are its options."""
+    """An export format. Its fields are its options."""
 
     name: ClassVar[str]
     """What it is called on the command line."""
     purpose: ClassVar[str]
     """Which tools read it, in a few words."""
     needs_coordinates: ClassVar[bool]
-    """Whether it can say nothing of a deployment without them."""
+    """Whether it cannot describe a deployment without coordinates."""
 
     def write(self, source: Source, folder: Path) -> None:
         """Write its files into a folder that holds those of effort and calibration already.
@@ -65,7 +65,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def file_name(row: RecordingRow) -> str:
-    """Return the name of the file of a recording; where it has none, one that tells its time."""
+    """Return the name of a recording's file; if it has none, one made from its time."""
     if row.path is not None:
         return row.path.name
     return f"{row.started_on:%Y%m%d_%H%M%S}_{str(row.id)[:8]}.wav"

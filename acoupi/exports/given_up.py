@@ -1,4 +1,4 @@
-"""Recorded time of which no sound is left: it was analysed, and its file given up."""
+"""Recorded time without sound: it was analysed, and its file given up."""
 
 from collections.abc import Iterator
 
@@ -49,7 +49,7 @@ def _end(row: RecordingRow) -> int:
 
 
 def _gone(row: RecordingRow, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield what is left between the clips of a recording, within these times."""
+    """Yield the gaps between the clips of a recording, within these times."""
     began = to_microseconds(row.started_on)
     first, last = max(began, start), min(_end(row), end)
     for clip in row.clips:

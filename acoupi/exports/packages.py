@@ -35,7 +35,7 @@ def export(
     audio: WithFile | None = None,
     suspect: Times = (),
 ) -> list[Site]:
-    """Write what was heard into a new folder; return the deployments that it is of.
+    """Export what was heard into a new folder; return its deployments.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def export(
             raise ConfigurationError(
                 "there is nothing to export.",
                 "acoupi recordings list",
-                why="no deployment of this sensor reaches into the time that was chosen.",
+                why="no deployment of this sensor overlaps the chosen time.",
             )
         known = _accounted(reader, filters, sites)
         write_calibration(reader, known, part / "calibration.csv")
@@ -104,7 +104,7 @@ def _check_coordinates(format_: Format, source: Source) -> None:
         if site.deployment.latitude is None or site.deployment.longitude is None:
             raise ParameterError(
                 site.deployment.name,
-                f'cannot export {format_.name}: it is not known where "{site.deployment.name}" is.',
+                f'cannot export {format_.name}: "{site.deployment.name}" has no location.',
                 f"acoupi export {format_.name} --latitude 51.5 --longitude -0.1   (its own)",
                 why="the format requires coordinates, and none were given at its start "
                 "(acoupi start NAME --at LAT,LON).",
@@ -114,15 +114,15 @@ def _check_coordinates(format_: Format, source: Source) -> None:
 def _taken(format_: Format, folder: Path) -> AcoupiError:
     return ParameterError(
         str(folder),
-        f'"{folder}" is there already.',
+        f'"{folder}" already exists.',
         f"acoupi export {format_.name} -o {shlex.quote(f'{folder}-2')}",
-        why="nothing is overwritten; an export is a folder of its own.",
+        why="files are not overwritten; each export needs a new folder.",
     )
 
 
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """Provide a hidden folder that gets its name when the block has ended well."""
+    """Yield a hidden folder that gets its final name if the block succeeds."""
     folder = folder.absolute()
     part = part_of(folder, new_mark())
     try:

@@ -22,7 +22,7 @@ from acoupi.audio.formats import read_audio
 __all__ = ["Box", "spectrogram"]
 
 WIDTH, HEIGHT = 1000, 384
-"""Of the spectrogram itself, pixels; the height is also the number of frequencies."""
+"""Size of the spectrogram, pixels; the height is also the number of frequencies."""
 LEFT, TOP, RIGHT, BOTTOM = 64, 28, 20, 44
 _FFT = 2 * HEIGHT
 _BLOCK = 40

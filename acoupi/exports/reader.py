@@ -1,4 +1,4 @@
-"""Reading what was heard, one interface for every place where it may be kept."""
+"""The interface for reading what was heard, from any store."""
 
 import datetime
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Reader(Protocol):
     def close(self) -> None:
         """Let go of the store."""
 
-    # What there is
+    # Lists
 
     def get_deployments(self) -> list[data.Deployment]:
         """Return all deployments, in order of their start."""
@@ -110,7 +110,7 @@ class Reader(Protocol):
         """
 
     def species(self, filters: Filters) -> list[SpeciesRow]:
-        """Return what was heard of each species, the most frequent first, then by name.
+        """Return a summary of each species, the most frequent first, then by name.
 
         Each detection counts once, for its most likely species.
         """
@@ -124,10 +124,10 @@ class Reader(Protocol):
         """Return the ids that begin so (hexadecimal digits, hyphens or not), at most `limit`."""
 
     def recording(self, id_: UUID) -> RecordingRow | None:
-        """Return a recording; None if there is none of that id."""
+        """Return a recording; None if there is none with that id."""
 
     def detection(self, id_: UUID) -> DetectionRow | None:
-        """Return a detection; None if there is none of that id."""
+        """Return a detection; None if there is none with that id."""
 
     def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
         """Return all detections in a recording, in order of their start."""
@@ -146,7 +146,7 @@ class Reader(Protocol):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> EffortHistory | None:
-        """Return what is known of a deployment, or of a part of it; None if it is not stored."""
+        """Return the facts about a deployment, or a part of it; None if it is not stored."""
 
 
 class MessageReader(Protocol):

@@ -29,13 +29,13 @@ from acoupi.space import FileClass, GivenUp
 __all__ = ["MOST_ANSWER", "READING", "READING_VERSION", "Call", "NewVerdict", "RemoteReader"]
 
 READING, READING_VERSION = "Acoupi-Reading", "1"
-"""The header by which a hub says how it answers what is read; another value: otherwise."""
+"""The header with the version of a hub's answers."""
 MOST_ANSWER = 64 * 2**20
 """Bytes of one answer, or of some rows of one."""
 CONNECTING = 10.0
 """Seconds to wait for a connection."""
 PATIENCE = 90.0
-"""Seconds to wait for the next bytes; the hub gives its database 60 for an answer."""
+"""Seconds to wait for the next bytes; the hub gives its database 60 s for an answer."""
 CHUNK = 2**16
 
 T = TypeVar("T")
@@ -46,13 +46,13 @@ class _Strict(BaseModel):
 
 
 class Call(_Strict):
-    """A call of a method of a reader; which one, the address says."""
+    """A call of a method of a reader, which the address names."""
 
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class NewVerdict(_Strict):
-    """What a person says, whom the hub knows by their token; see `VerdictRow`."""
+    """A verdict of a person, whom the hub knows by the token; see `VerdictRow`."""
 
     recording_id: UUID
     detection_id: UUID | None
@@ -123,7 +123,7 @@ class RemoteReader(CalledReader):
         since: datetime.datetime | None = None,
         until: datetime.datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
-        """Return what was given up of each class, of recordings that began in [since, until)."""
+        """Return the deletions of each class, of recordings that started in [since, until)."""
         given = {"deployment": deployment, "since": since, "until": until}
         return self._calls.call(StatementReader.count_given_up, **given)
 
@@ -136,7 +136,7 @@ class RemoteReader(CalledReader):
             return self._hub.understood(_ROOMS.validate_python, found.result)
 
     def add_verdict(self, verdict: VerdictRow) -> str:
-        """Say something of a detection, or of a recording; return in whose name it was stored."""
+        """Store a verdict on a detection or a recording; return the name it was stored under."""
         said = {name: one for name, one in asdict(verdict).items() if name != "reviewer"}
         body = NewVerdict(**said).model_dump_json().encode()
         with self._hub.asked("POST", "verdicts", body) as answer:
@@ -194,7 +194,7 @@ class _Hub:
                 yield from self.understood(rows_of, function, some.result)
 
     def fetch(self, path: str, file: Path) -> None:
-        """Write what is at a path of the hub into a file, which is whole or not there."""
+        """Download a path of the hub into a file, completely or not at all."""
         part = file.with_suffix(".part")
         with self.asked("GET", path) as answer, part.open("wb") as stream:
             for chunk in answer.iter_content(CHUNK):
@@ -209,7 +209,7 @@ class _Hub:
     def asked(
         self, method: str, path: str, body: bytes | None = None
     ) -> Iterator[requests.Response]:
-        """Ask the hub, and provide its answer, which is good, while it is read."""
+        """Send a request to the hub, and yield its answer while it is read."""
         try:
             with self._session.request(
                 method,
@@ -225,20 +225,20 @@ class _Hub:
             raise HubUnavailableError(
                 f"the hub at {self._place} did not answer in time.",
                 "ask for less (--from, --to), or try again later",
-                why=f"nothing came for {_seconds_of(error):g} s.",
+                why=f"no data for {_seconds_of(error):g} s.",
             ) from error
         except requests.RequestException as error:
             is_distrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
             raise HubUnavailableError(
-                f"the hub at {self._place} cannot be reached, or ended too early.",
+                f"the hub at {self._place} cannot be reached, or closed the connection too early.",
                 "export REQUESTS_CA_BUNDLE=FILE   (of its authority: ca/ca.pem of the hub)"
                 if is_distrusted
-                else "is the address right? Is the network up?",
+                else "check the address and the network",
                 why=f"{_root(error)}.",
             ) from error
 
     def answers(self, answer: requests.Response) -> Iterator[Answer]:
-        """Yield the answers of an exchange; the last is the one that says so."""
+        """Yield the answers of an exchange; the last one is marked as such."""
         rest, more = b"", True
         for chunk in answer.iter_content(CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -250,9 +250,9 @@ class _Hub:
                 yield found
         if more or rest:
             raise HubUnavailableError(
-                f"the hub at {self._place} ended before all was read.",
+                f"the hub at {self._place} closed the connection before all was read.",
                 "try again; ask for less (--from, --to) if it happens again",
-                why="the last rows did not come: its time was over, or it was stopped.",
+                why="the last rows are missing: its time limit was reached, or it was stopped.",
             )
 
     def understood(self, read: Callable[..., T], *of: Any) -> T:
@@ -260,7 +260,7 @@ class _Hub:
         try:
             return read(*of)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._other_version(f"it answers what cannot be read: {_short(error)}") from error
+            raise self._other_version(f"its answer cannot be read: {_short(error)}") from error
 
     def _told(self, trouble: Trouble) -> HubError:
         return HubError(
@@ -273,7 +273,9 @@ class _Hub:
         status, version = answer.status_code, answer.headers.get(READING)
         if status < requests.codes.multiple_choices:
             if is_read and version != READING_VERSION:
-                raise self._other_version(f"it answers by rules {version}, not {READING_VERSION}")
+                raise self._other_version(
+                    f"its answers have version {version}, not {READING_VERSION}"
+                )
             return
         said = _said(answer)
         why = said or f"it answered HTTP {status}."
@@ -286,11 +288,11 @@ class _Hub:
         if status == requests.codes.forbidden:
             raise HubError(
                 f"the hub at {self._place} does not let you do this.",
-                "ask who runs it for another role",
+                "ask its operator for another role",
                 why=why,
             )
         if status < requests.codes.bad_request or (status == requests.codes.not_found and not said):
-            raise self._other_version(f"there is nothing to be read there (HTTP {status})")
+            raise self._other_version(f"there is nothing to read there (HTTP {status})")
         if status == requests.codes.not_found and not is_read:
             raise RecordingFileError(
                 "the hub does not have this sound.",
@@ -302,14 +304,14 @@ class _Hub:
         kind = HubUnavailableError if is_later else HubError
         raise kind(
             f"the hub at {self._place} refused: HTTP {status}.",
-            "try again later" if is_later else "acoupi --version   (it may be another than here)",
+            "try again later" if is_later else "acoupi --version   (the hub's may differ)",
             why=why,
         )
 
     def _other_version(self, why: str) -> HubError:
         return HubError(
-            f"this is no hub, or one of another version ({self._place}).",
-            "use the acoupi that the hub has; is the address right?",
+            f"this is not a hub, or one of another version ({self._place}).",
+            "check the address, and use the same acoupi as the hub",
             why=f"{why}.",
         )
 

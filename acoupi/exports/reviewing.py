@@ -26,7 +26,7 @@ def newest_clips(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
 
 
 def clips_of_sample(reader: Reader, filters: Filters, limit: int) -> list[Clip]:
-    """Return what is not yet reviewed of the sample, in an order in which one may stop anywhere.
+    """Return the unreviewed part of the sample, in an order that allows stopping anywhere.
 
     One of each model, species and tenth of the score, and one recording without detections
     (unless the filters are about detections); then the next of each. Of a recording with

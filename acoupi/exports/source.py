@@ -19,7 +19,7 @@ __all__ = ["Site", "Source", "rounded", "with_coordinates"]
 
 @dataclass(frozen=True)
 class Site:
-    """A deployment, and what is known of its effort in the time that is exported."""
+    """A deployment, and its effort in the exported time."""
 
     deployment: data.Deployment
     ended_on: datetime.datetime
@@ -211,7 +211,7 @@ def _check(latitude: float, longitude: float) -> None:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise ParameterError(
             f"{latitude}, {longitude}",
-            f"the coordinates cannot be {latitude:g}, {longitude:g}.",
+            f"the coordinates {latitude:g}, {longitude:g} are not valid.",
             "--latitude 51.5 --longitude -0.1",
             why="latitudes are -90 to 90, longitudes -180 to 180 degrees.",
         )

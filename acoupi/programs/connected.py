@@ -19,7 +19,7 @@ class SaveRecordingFilter(saving.SaveRecordingFilter):
 
     starttime: TimeOfDay = Field(
         default=datetime.time(hour=18, minute=30, second=0),
-        description="Keep what is recorded from this local time of day...",
+        description="Keep recordings made from this local time of day...",
     )
 
 

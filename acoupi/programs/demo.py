@@ -74,7 +74,7 @@ class ConfigSchema(DetectionProgramConfiguration):
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="Seconds between keeping or deleting what was recorded.",
+        description="Seconds between two rounds of keeping or deleting recordings.",
     )
 
 

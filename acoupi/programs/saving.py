@@ -18,7 +18,7 @@ class SaveRecordingFilter(BaseModel):
 
     starttime: TimeOfDay = Field(
         default=datetime.time(hour=18, minute=0, second=0),
-        description="Keep what is recorded from this local time of day...",
+        description="Keep recordings made from this local time of day...",
     )
     endtime: TimeOfDay = Field(
         default=datetime.time(hour=20, minute=0, second=0),
@@ -34,7 +34,9 @@ class SaveRecordingFilter(BaseModel):
         default=5, ge=0, description="Minutes to keep of every frequency_interval; 0: none."
     )
     frequency_interval: int = Field(
-        default=30, ge=0, description="Minutes from the start of one stretch to the next; 0: none."
+        default=30,
+        ge=0,
+        description="Minutes from the start of one stretch to the start of the next; 0: none.",
     )
 
     @model_validator(mode="after")

@@ -28,8 +28,8 @@ class SunRecording(AudioConfiguration):
 
     follow_sun: Literal["night", "day"] | None = Field(
         default=None,
-        description="Record from dusk to dawn (night) or from dawn to dusk (day), where the "
-        "deployment is; none: from schedule_start to schedule_end. Where it does not get dark "
+        description="Record from dusk to dawn (night) or from dawn to dusk (day), at the "
+        "deployment; none: from schedule_start to schedule_end. If it does not get dark "
         "for weeks (in June, north of 60 degrees), there is no night.",
     )
     sun_margin: float = Field(
@@ -37,7 +37,7 @@ class SunRecording(AudioConfiguration):
         ge=0,
         le=720,
         allow_inf_nan=False,
-        description="Minutes to record before the night (or day) begins and after it ends.",
+        description="Minutes to record before the night (or day) starts and after it ends.",
     )
 
 
@@ -60,9 +60,9 @@ class Program(DetectionProgram[ConfigSchema]):
     config_schema = ConfigSchema
     filename_template = NAME_BY_UTC
     notice: ClassVar[str] = (
-        "A detection says that something rose above the background there: a call, often an "
+        "A detection means that something rose above the background there: a call, often an "
         "echo or a noise, and never which animal it was. No detection does not mean silence: "
-        "what never pauses (a cricket, a pond of frogs) counts as background. "
+        "constant sound (a cricket, a pond of frogs) counts as background. "
         "How well it does: docs/detector.md; how often it is right at your site: acoupi review"
     )
 

@@ -163,7 +163,7 @@ class StatusReport:
         ]
 
     def space_metrics(self) -> list[Callable[[], data.Metric | None]]:
-        """Return what a policy about room says as metrics; None where there is none."""
+        """Return the disk policy's figures as metrics; None if there is no policy."""
         return [
             _known_metric("disk_hours_left", "h", self._hours_left),
             _known_metric("given_up", "bytes", self._given_up),

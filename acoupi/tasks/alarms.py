@@ -1,4 +1,4 @@
-"""The task that looks for faults of the sensor and tells of them."""
+"""The task that looks for faults of the sensor and reports them."""
 
 import json
 import logging
@@ -52,10 +52,10 @@ class AlarmStore(Protocol):
     """Where alarms are kept; see `acoupi.components.stores.alarms`."""
 
     def get_open(self) -> list[Alarm]:
-        """Return the alarms that are active, or of which something is still to be told."""
+        """Return the alarms that are active, or whose messages have not been made yet."""
 
     def get_notes(self) -> Notes:
-        """Return what was noted at the last look."""
+        """Return the notes of the last look."""
 
     def put_look(self, alarms: Sequence[Alarm], notes: Notes) -> None:
         """Store alarms and notes in one transaction."""
@@ -90,7 +90,7 @@ def generate_alarms_task(
     """
 
     def alarms_task() -> None:
-        """Look for faults, and tell of those that have begun or ended."""
+        """Look for faults, and report those that have started or ended."""
         notes = store.get_notes()
         before = {
             key: datetime.fromisoformat(text) for key, text in notes.get(_WAITING, {}).items()
@@ -116,7 +116,7 @@ def _state(alarm: Alarm) -> Literal["raised", "cleared"]:
 def _told(
     alarm: Alarm, message_store: types.MessageStore | None, device_id: Callable[[], str]
 ) -> Alarm:
-    """Store what is still to be told of an alarm; return it as it is then."""
+    """Store the missing messages of an alarm; return its new state."""
     if message_store is not None:
         if not alarm.is_told:
             message_store.store_message(alarm_message(alarm, "raised", device_id()))

@@ -1,4 +1,4 @@
-"""The task that leaves out recordings for which models have no time."""
+"""The task that skips recordings for which models have no time."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -36,14 +36,14 @@ def generate_backlog_task(
     """
 
     def backlog_task() -> None:
-        """Leave out recordings for which the models have no time."""
+        """Skip recordings for which the models have no time."""
         now = data.utc_now()
         store.take_in_arrived()
         pace = pace_of(store.get_progress(now - _DAY), now)
         for choice in choose(store.backlog, pace, store.get_waiting(), now):
             if isinstance(choice, LeftOut):
                 number = store.leave_out(choice, models)
-                logger.warning("%d recordings are not analysed: %s", number, choice.reason)
+                logger.warning("%d recordings will not be analysed: %s", number, choice.reason)
             else:
                 store.change_sampling(choice, models)
                 what = "Every recording" if choice.every == 1 else f"1 of {choice.every} recordings"

@@ -1,4 +1,4 @@
-"""Clips are cut, and are in the store, before the file that they are from is given up.
+"""Cutting clips: they are in the store before their recording's file is given up.
 
 A clip may begin in one recording and end in another, and what is found in the next recording may
 make it longer. So a file waits until its neighbours are analysed, or will never come. What clips
@@ -76,13 +76,14 @@ class Cutter:
         self._wanted = wanted
         self._find_place = find_place
         self._logger = logger
-        # In this order: whatever comes between two of these looks is seen by the later one.
+        # In this order: anything that arrives between two of these queries is seen by the later
+        # one.
         self._now = data.utc_now()
         self._latest = store.get_last_recording()
         self._arriving = set(_arriving(store, folder, self._now))
 
     def release(self, recording: data.Recording) -> bool:
-        """Cut what is to be kept of a recording; return whether its file is no longer needed.
+        """Cut the clips of a recording; return whether its file is no longer needed.
 
         It is needed while a neighbour may still ask for some of its sound, and while another
         process cuts clips.
@@ -120,7 +121,7 @@ class Cutter:
     def _find_pieces(
         self, recording: data.Recording
     ) -> list[tuple[Piece, list[data.Recording]]] | None:
-        """Return what is to be cut, each with its recordings; None: it is not known yet."""
+        """Return the clips to cut, each with its recordings; None: unknown yet."""
         own, before, after = _stretch(recording), *self._margins(recording)
         reach = Stretch(own.first - before - after, own.last + before + after)
         while True:
@@ -220,7 +221,7 @@ class Cutter:
         outputs = [one for r in recordings for one in _within(self._wanted(r), r, piece)]
         place = self._find_place(described, outputs)
         if place is None:
-            why = "no manager names a place for it"
+            why = "no saving manager chooses a folder for it"
             self._logger.warning("Giving up a clip of %s: %s", recordings[0].path, why)
             clip.path.unlink()
             return
@@ -260,7 +261,7 @@ def _arriving(
 
 
 def _in_stream(store: types.Store, recording: data.Recording) -> data.Recording:
-    """Return a recording with its place in a stream; one without is a stream of its own."""
+    """Return a recording with its place in a stream; one without counts as its own stream."""
     stored = next((row for row, _ in store.get_recordings([recording.id])), recording)
     if stored.capture is not None or stored.path is None:
         return stored

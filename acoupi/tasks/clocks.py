@@ -65,9 +65,9 @@ def _write(recording: data.Recording, logger: logging.Logger) -> bool:
                     formats.add_guano(path, build_guano(right))
             return is_alone
     except (AcoupiError, OSError) as error:
-        logger.warning("%s keeps its first time: %s", path, error)
+        logger.warning("%s keeps its original time: %s", path, error)
     except Exception:
-        logger.exception("%s keeps its first time", path)
+        logger.exception("%s keeps its original time", path)
     return True
 
 
@@ -108,7 +108,7 @@ class ClockCorrection:
             self._correct(report.boot_clock, report.clock_error_s, steps)
             correct_files(self._store, _FILES_AT_ONCE, self._logger)
         except StoreError as error:
-            self._logger.warning("Times are not corrected yet: %s", error, extra=FAILED)
+            self._logger.warning("Times could not be corrected yet: %s", error, extra=FAILED)
 
     def _correct(self, clock: data.BootClock, error: float | None, steps: int) -> None:
         now = data.monotonic()

@@ -94,11 +94,11 @@ def generate_detection_task(  # noqa: PLR0917 - published signature
         recording, analysis = _begin(store, recording, name)
         if analysis.state.is_final:
             logger.info(
-                "%s: the analysis by %s is %s already", recording.id, name, analysis.state.value
+                "%s: the analysis by %s is already %s", recording.id, name, analysis.state.value
             )
             return
         if analysis.attempts > max_attempts:
-            error_text = analysis.error or f"the worker ended during {max_attempts} attempts"
+            error_text = analysis.error or f"the worker died during {max_attempts} attempts"
             logger.error("Giving up %s with %s: %s", recording.id, name, error_text)
             end(analysis, data.AnalysisState.FAILED, error_text)
             return
@@ -185,7 +185,7 @@ class _Detection:
         return next((output for output in outputs if output.id == output_id), None)
 
     def _as_it_is_now(self, recording: data.Recording) -> data.Recording:
-        """Return the recording with its present path and time, and what is known of its capture.
+        """Return the recording with its current path and time, and its capture report.
 
         Meanwhile its file may have been moved, or the clock set. The report of the
         capture does not travel with a task, and a model must know what was lost.

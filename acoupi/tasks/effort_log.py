@@ -119,7 +119,7 @@ class EffortLog:
 
     @_one_at_a_time
     def waited(self, late: float = 0.0) -> None:
-        """Note what nobody else would: that this process stood still, or that nobody asks it.
+        """Note that this process was frozen, or that it was not asked to record.
 
         To be called every few seconds.
 
@@ -239,7 +239,7 @@ class EffortLog:
             if self._plan is not None:
                 self._store.note_plan(deployment, self._plan, began)
         except StoreError as error:
-            self._logger.warning("The store does not say how the recorder ended: %s", error)
+            self._logger.warning("The store cannot tell how the recorder ended: %s", error)
             return
         self._is_introduced = True
         if self._was_running:
@@ -360,7 +360,7 @@ class EffortLog:
                 self._store.note_effort(deployment, [note])
             except StoreError as error:
                 self._unwritten = waiting[position:]
-                self._logger.warning("The store does not accept notes on the effort now: %s", error)
+                self._logger.warning("The store does not accept effort notes now: %s", error)
                 return
 
 

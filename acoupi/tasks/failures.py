@@ -1,6 +1,6 @@
-"""What a task logs of something that did not work, where it goes on with the rest."""
+"""Log records of partial failures, after which a task continues."""
 
 __all__ = ["FAILED"]
 
 FAILED = {"is_failure": True}
-"""``extra`` of such a record below ERROR: who runs a task by hand is told, and that it failed."""
+"""``extra`` of such a record below ERROR: it is shown, as a failure, if a task is run by hand."""

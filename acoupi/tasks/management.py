@@ -88,7 +88,7 @@ def generate_file_management_task(  # noqa: PLR0917 - published signature
             except NoRoomError as error:
                 rules.wait_for_room(error)
             except Exception:
-                logger.exception("Cannot manage %s; it stays for the next pass", recording.path)
+                logger.exception("Cannot manage %s; it stays for the next run", recording.path)
         rules.end_moves()
         rules.delete_displaced()
         rules.delete_sent()
@@ -106,7 +106,7 @@ class _Begun:
     """A move whose new name is not forced to the disk yet."""
 
     id_: UUID
-    """Of the recording."""
+    """Id of the recording."""
     path: Path
     final: Path
     commit: files.Commit
@@ -142,7 +142,7 @@ class _Management:
         """Return whether the file is no longer needed in its place."""
         done = {info.name_model for info in infos}
         if self.required_models:
-            # An output may be half the work (no messages yet): the analysis decides.
+            # An output may be only half the work (no messages yet): the analysis decides.
             for analysis in self.store.get_analyses([recording]).get(recording.id, []):
                 if analysis.state.is_final:
                     done.add(analysis.name_model)
@@ -163,7 +163,7 @@ class _Management:
         )
 
     def manage(self, recording: data.Recording, cutter: Cutter | None) -> None:
-        """Move or delete the file of a recording, once what is wanted of it is in clips."""
+        """Move or delete the file of a recording, once its clips are made."""
         path = recording.path
         if path is None:
             return
@@ -189,7 +189,7 @@ class _Management:
                 if not cutter.release(recording):
                     return
             except AudioError:
-                self.logger.exception("No clip can be cut from %s, which stays whole", path)
+                self.logger.exception("No clip can be cut from %s, which is kept whole", path)
                 is_wanted = True
         if not failed and not is_wanted and not is_sampled:
             self._dispose(recording, path, outputs)
@@ -201,14 +201,16 @@ class _Management:
         if destination is not None:
             self._move(recording, path, destination, is_for_sample if is_sampled else None)
         elif not failed and not is_sampled:
-            self.logger.warning("Deleting %s: no manager names a place for it", path)
+            self.logger.warning("Deleting %s: no saving manager chooses a folder for it", path)
             self._delete(recording, path)
         elif recording.id not in self.reported:
             self.reported.add(recording.id)
             why = (
                 f"{', '.join(failed)} failed on it" if failed else "it is in the sample for review"
             )
-            self.logger.warning("Leaving %s: no manager names a place for it, and %s", path, why)
+            self.logger.warning(
+                "Leaving %s: no saving manager chooses a folder for it, and %s", path, why
+            )
 
     def _is_wanted(
         self, recording: data.Recording, outputs: list[data.ModelOutput], *, is_untouched: bool
@@ -325,13 +327,13 @@ class _Management:
             try:
                 files.force_names(folder)
             except OSError:
-                self.logger.exception("What was moved to %s is moved again", folder)
+                self.logger.exception("Files moved to %s are moved again", folder)
                 begun = [one for one in begun if one.final.parent != folder]
         for one in begun:
             try:
                 files.end_move(one.path, one.final, commit=one.commit)
             except Exception:
-                self.logger.exception("Cannot manage %s; it stays for the next pass", one.path)
+                self.logger.exception("Cannot manage %s; it stays for the next run", one.path)
             else:
                 self.logger.info("Moved %s to %s", one.path, one.final)
 
@@ -357,33 +359,35 @@ class _Management:
             if self.store.is_owed_to_hub(recording):
                 continue
             try:
-                self.logger.info("Deleting %s: others took its place in the sample", path)
+                self.logger.info("Deleting %s: others replaced it in the sample", path)
                 self._delete(recording, path)
                 self.store.forget_displaced(recording)
             except Exception:
-                self.logger.exception("Cannot delete %s; it stays for the next pass", path)
+                self.logger.exception("Cannot delete %s; it stays for the next run", path)
 
     def delete_sent(self) -> None:
         """Delete the files that were only kept until the hub has them."""
         for recording, path in self.store.get_recordings_at_hub():
             try:
-                self.logger.info("Deleting %s: the hub has it, and no filter wants it", path)
+                self.logger.info("Deleting %s: the hub has it, and no filter keeps it", path)
                 self._delete(recording, path)
             except Exception:
-                self.logger.exception("Cannot delete %s; it stays for the next pass", path)
+                self.logger.exception("Cannot delete %s; it stays for the next run", path)
 
     def _dispose(
         self, recording: data.Recording, path: Path, outputs: list[data.ModelOutput]
     ) -> None:
-        """Delete what no filter wants; what the hub is to get is kept until it has it."""
+        """Delete files that no filter keeps; files for the hub are kept until it has them."""
         if self.store.is_owed_to_hub(recording):
             place = self._find_place(recording, outputs) or self._find_place(recording, [])
             if place is not None and self._has_room(place):
                 self.store.note_kept_for_hub(recording)
                 self._move(recording, path, place, None)
                 return
-            self.logger.warning("The hub has not got %s, and there is no room to keep it", path)
-        self.logger.info("Deleting %s: no filter wants it whole", path)
+            self.logger.warning(
+                "The hub does not have %s yet, and there is no room to keep it", path
+            )
+        self.logger.info("Deleting %s: no filter keeps it whole", path)
         self._delete(recording, path)
 
     def _has_room(self, place: Path) -> bool:

@@ -331,7 +331,7 @@ class _Pass:
     def _note_pause(self, response: data.Response) -> None:
         if end := response.pause_end:
             self.is_paused = True
-            self.logger.warning("%s gets no message until %s, as it asks", self.name, end)
+            self.logger.warning("%s gets no messages until %s, as it asked", self.name, end)
 
     def _settle(self, response: data.Response) -> None:
         try:
@@ -339,7 +339,7 @@ class _Pass:
                 self.held_up.add(response.message.message_type)
         except Exception:
             # It may be sent again: twice is better than never.
-            self.logger.exception("Cannot note what became of message %s", response.message.id)
+            self.logger.exception("Cannot store the result of message %s", response.message.id)
 
 
 def _failure(message: data.Message, error: Exception) -> data.Response:

@@ -164,7 +164,7 @@ class _Task:
         except StoreError as error:
             self.known = deployed_here().current or self.known or _nameless_deployment()
             self.logger.warning(
-                'The store gives no deployment, using "%s": %s', self.known.name, error
+                'The store has no deployment, using "%s": %s', self.known.name, error
             )
         return self.known
 

@@ -122,7 +122,9 @@ class _Recovery:
         """End in the store what a command that was cut short left open."""
         settle = getattr(self.store, "settle_deployments", None)
         for one in settle() if settle is not None else ():
-            self.logger.warning("The deployment %s had been left open; it is ended now", one.name)
+            self.logger.warning(
+                "The deployment %s had been left open; it has been ended now", one.name
+            )
 
     def finish_deletions(self) -> None:
         """Delete files with a deletion mark."""
@@ -247,13 +249,13 @@ class _Recovery:
         """Correct its time if the clock of its boot was set before it was stored."""
         correct = getattr(self.store, "correct_late", None)  # published stores have none
         if correct is not None and correct(recording):
-            self.logger.warning("The time of recording %s is corrected", recording.id)
+            self.logger.warning("Corrected the time of recording %s", recording.id)
 
     def _complain(self, path: Path, why: str) -> None:
         """Report once that a file is left where it is."""
         if path not in self.reported:
             self.reported.add(path)
-            self.logger.warning("Left alone: %s (%s)", path, why)
+            self.logger.warning("Not touched: %s (%s)", path, why)
 
     def _spool(self) -> tuple[Path, ...]:
         return spool_folders(self.folder or spool_dir())

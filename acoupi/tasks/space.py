@@ -1,4 +1,4 @@
-"""The task that gives files up before a disk is full.
+"""The task that deletes files before a disk is full.
 
 What goes is first noted in the store, in one transaction for some files, and then removed: a
 process that is killed in between leaves names in the store that the next pass removes.
@@ -319,7 +319,7 @@ class Room:
         """Say once that nothing more may go, and once that it may again; name missing disks."""
         if is_full and not self.was_full:
             self.logger.error(
-                "A disk is filling and nothing more may go: sensor.disk.on_full is %s",
+                "A disk is filling and nothing more can be deleted: sensor.disk.on_full is %s",
                 self.policy.on_full,
             )
         self.was_full = is_full

@@ -223,12 +223,12 @@ def test_files_that_cannot_be_taken_in_are_named_with_the_reason(
         "19700101_000010.WAV": "it says 1970-01-01 00:00:10: the clo",
         "20240701_220100.WAV": "its header promises 1.000 s of sound",
         "20240701_220200.WAV": "it is empty.",
-        "20240701_220300.wav": "it does not begin with RIFF and WAVE",
+        "20240701_220300.wav": "it does not start with RIFF and WAVE",
         "20240701_220500.WAV": "it is a link that leaves the folder",
         "20240701_220600.WAV": "it cannot be read: No such file or d",
         "20240701_220700.WAV": "it is a FIFO, where a file must be",
         "20990101_000010.WAV": "it says 2099-01-01 00:00:10: the clo",
-        "noon.wav": "neither the file nor its name tells ",
+        "noon.wav": "neither the file nor its name has ",
         "others/": "it is a link that leaves the folder",
     }
     write(folder / "20240701_220100.WAV", wav_bytes(1, 1))

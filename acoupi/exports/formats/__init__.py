@@ -1,4 +1,4 @@
-"""The formats that what was heard is exported in, each a module of its own."""
+"""The export formats, one module each."""
 
 from collections.abc import Mapping
 

@@ -38,7 +38,7 @@ class Observation:
 
     @property
     def id(self) -> str:
-        """Of the detection; the person's has one of its own."""
+        """Id of the detection; the person's observation has its own."""
         return str(data.derived_id(self.row.id, "verdict") if self.is_human else self.row.id)
 
     @property
@@ -69,7 +69,7 @@ class Observation:
 
     @property
     def probability(self) -> float | None:
-        """How sure the model was of the species, or else that there is something."""
+        """The model's confidence in the species, else in the detection."""
         if self.is_human:
             return None
         species = self.row.species
@@ -99,7 +99,7 @@ class Observation:
 
 
 def observations_of(row: DetectionRow) -> list[Observation]:
-    """Return what the model said and, as a row of its own, what a person said of it."""
+    """Return the model's observation and, as a separate row, a person's."""
     said = row.verdict is not None and row.verdict.verdict is not Verdict.WITHDRAWN
     return [Observation(row), *([Observation(row, is_human=True)] if said else [])]
 

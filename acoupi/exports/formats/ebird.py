@@ -16,7 +16,7 @@ from acoupi.heard import DetectionRow
 __all__ = ["EBird"]
 
 LARGEST = 1_000_000
-"""Bytes that eBird takes in a file."""
+"""Largest file that eBird accepts, bytes."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ __all__ = ["AcoupiProgram", "ProgramConfig", "ProgramTask"]
 ProgramConfig = TypeVar("ProgramConfig", bound=BaseModel)
 
 CATCH_UP_SECONDS = 60.0
-"""Longest time for which a task that is behind is repeated, seconds."""
+"""Longest time for which a late task is repeated, seconds."""
 
 _logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
     config_schema: type[BaseModel]
     worker_config: ClassVar[WorkerConfig | None] = None
     notice: ClassVar[str] = ""
-    """What whoever chooses it should know, such as what a detection means; setup shows it."""
+    """What users should know, such as what a detection means; setup shows it."""
 
     config: ProgramConfig
     app: Celery
@@ -297,7 +297,7 @@ class AcoupiProgram(ABC, Generic[ProgramConfig]):
         returned = classes_returned(function)
         if callbacks and (what := unsendable(function)):
             _logger.warning(
-                "the callbacks of the task %s cannot be given what it returns, %s", task.name, what
+                "the callbacks of the task %s cannot receive its result, %s", task.name, what
             )
         for callback in callbacks or ():
             receiver = self._register(callback, callback_queue, None, None)

@@ -98,7 +98,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | set | frozenset) or type(value).__module__ == "numpy":
         return _encode_special(value)
     raise TypeError(
-        f"a task cannot be given {type(value).__name__!r}: tasks accept numbers, text, bytes, "
+        f"a task cannot receive {type(value).__name__!r}: tasks accept numbers, text, bytes, "
         "arrays, pydantic models, dataclasses, and lists, sets and mappings of these; "
         f"make {type(value).__name__} a dataclass, or return its parts"
     )
@@ -199,7 +199,7 @@ def classes_returned(function: Callable[..., Any]) -> dict[str, type]:
 
 
 def unsendable(function: Callable[..., Any]) -> str | None:
-    """Return what a function's return annotation names that no callback can be given, and a cure.
+    """Return the part of a return annotation that no callback can receive, and a cure.
 
     None if there is nothing, or if the annotation does not tell.
 
@@ -282,7 +282,7 @@ def _encode_special(value: Any) -> Any:
         return encode(value.item())
     kind = getattr(value, "dtype", None)
     if kind is None or kind.kind not in "biufc":
-        raise TypeError(f"a task cannot be given {type(value).__name__!r} of {kind}: use numbers")
+        raise TypeError(f"a task cannot receive {type(value).__name__!r} of {kind}: use numbers")
     numbers = base64.b64encode(value.tobytes()).decode()
     return {MARK: "ndarray", "value": [kind.str, list(value.shape), numbers]}
 
@@ -298,7 +298,7 @@ _PLAIN: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda value: base64.b64decode(value, validate=True),
     "ndarray": _array,
 }
-"""What is restored in a way of its own."""
+"""A type with its own way of restoring."""
 _SETS: dict[str, type] = {"set": set, "frozenset": frozenset}
 _ALWAYS_KNOWN = (_DATA, _STANDARD, _PLAIN, _SETS)
 
@@ -308,7 +308,7 @@ def _encode_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
         return dict(value)
     for key in value:
         if not isinstance(key, str):
-            raise TypeError(f"a task cannot be given a mapping with the key {key!r}: use text")
+            raise TypeError(f"a task cannot receive a mapping with the key {key!r}: use text")
     return {key: encode(item) for key, item in value.items()}
 
 

@@ -91,14 +91,14 @@ class BasicProgram(AcoupiProgram[C]):
         super().check(config)
 
     def on_start(self, deployment: data.Deployment) -> None:
-        """Make the folders and store the deployment; whatever was left open before it ends."""
+        """Make the folders and store the deployment; end any earlier open one."""
         self.validate_dirs(self.config)
         self.store.store_deployment(deployment)
         self._settle_deployments()
         super().on_start(deployment)
 
     def on_end(self, deployment: data.Deployment) -> None:
-        """Store the end of the deployment and move or delete what is done.
+        """Store the end of the deployment, and move or delete processed files.
 
         One pass, and no model is run here: what is still to be analysed stays
         in the spool with its state in the store, and the next start goes on
@@ -280,7 +280,7 @@ class BasicProgram(AcoupiProgram[C]):
             task.send_to_callbacks(recording)
 
     def tasks_of_recordings(self) -> list[ProgramTask]:
-        """Return the tasks that are given each recording."""
+        """Return the tasks that receive each recording."""
         given = [one for each in self._recording_tasks() for one, _ in each.callbacks]
         return list(dict.fromkeys(given))
 
@@ -294,7 +294,7 @@ class BasicProgram(AcoupiProgram[C]):
         return sum(self.count_waiting(queue) for queue in queues)
 
     def run_once(self, task_name: str) -> None:
-        """Run a task in this process, if there is one of that name; a failure is logged."""
+        """Run a task in this process, if there is one with that name; a failure is logged."""
         if task_name not in self.tasks:
             return
         try:
@@ -321,7 +321,7 @@ class BasicProgram(AcoupiProgram[C]):
         pending = len(captured())
         if pending:
             self.logger.warning(
-                "recordings that wait in the spool, for the next start to go on with: %d", pending
+                "recordings in the spool, to be processed at the next start: %d", pending
             )
 
 

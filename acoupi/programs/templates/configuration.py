@@ -45,14 +45,14 @@ class AudioConfiguration(BaseModel):
         le=86_400,
         allow_inf_nan=False,
         description="Seconds from the start of a recording to the start of the next, "
-        "on multiples of it since midnight UTC. The duration or less: without a gap.",
+        "on multiples of it since midnight UTC. If it is at most the duration: no gaps.",
     )
     chunksize: Annotated[int, NoUserPrompt] = Field(
-        default=8192, gt=0, le=1_048_576, description="Frames handled at once."
+        default=8192, gt=0, le=1_048_576, description="Frames processed at once."
     )
     schedule_start: TimeOfDay = Field(
         default=datetime.time(hour=6, minute=0, second=0),
-        description="Local time of day to begin recording.",
+        description="Local time of day to start recording.",
     )
     schedule_end: TimeOfDay = Field(
         default=datetime.time(hour=22, minute=30, second=0),
@@ -83,7 +83,7 @@ class AudioConfiguration(BaseModel):
         default=None,
         ge=0,
         allow_inf_nan=False,
-        description="Close the microphone where the next recording is more than so many "
+        description="Close the microphone if the next recording is more than this many "
         "seconds away; none: it stays open.",
     )
 
@@ -105,9 +105,9 @@ class PathsConfiguration(BaseModel):
 
     @model_validator(mode="after")
     def validate_folders(self) -> Self:
-        """Refuse one folder for what waits and for what is kept."""
+        """Refuse the same folder for waiting and for kept recordings."""
         if self.tmp_audio == self.recordings:
-            raise ValueError("tmp_audio and recordings must be two folders")
+            raise ValueError("tmp_audio and recordings must be different folders")
         return self
 
 
@@ -135,14 +135,14 @@ class MessagingConfig(BaseModel):
 
     messages_db: Annotated[LocalPath, WrittenFile, Sending] = Field(
         default_factory=lambda: home_dir() / "data" / "messages.db",
-        description="The database of messages that wait.",
+        description="The database of waiting messages.",
     )
     message_send_interval: float = Field(
         default=120,
         gt=0,
         le=LONGEST_INTERVAL,
         allow_inf_nan=False,
-        description="Seconds between attempts to send what waits.",
+        description="Seconds between attempts to send waiting messages.",
     )
     max_messages: int | None = Field(
         default=None, gt=0, description="Most messages to send at once; none: all that wait."
@@ -155,7 +155,7 @@ class MessagingConfig(BaseModel):
         gt=0,
         le=LONGEST_INTERVAL,
         allow_inf_nan=False,
-        description="Seconds between signs of life.",
+        description="Seconds between heartbeats.",
     )
     keep_days: Annotated[float | None, NoUserPrompt] = Field(
         default=KEEP_DAYS,

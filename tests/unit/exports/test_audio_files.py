@@ -85,6 +85,6 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     record(store, tmp_path / "2" / "a.wav", 1)
     store.close()
 
-    with pytest.raises(AudioError, match=r"two recordings called \"a\.wav\""):
+    with pytest.raises(AudioError, match=r"two recordings with the name \"a\.wav\""):
         exported(tmp_path / "metadata.db", Csv(), tmp_path / "out", audio=True)
     assert not (tmp_path / "out").exists()

@@ -252,7 +252,7 @@ def test_the_end_stores_the_deployment_and_sends_what_waits(
     assert stored.deployment.ended_on == ended.ended_on
     assert outputs == []  # no model is run at the end...
     assert waiting(config) == [waits.path]  # ...and what waits for it is still there
-    assert "for the next start to go on with: 1" in caplog.text
+    assert "to be processed at the next start: 1" in caplog.text
     assert len(kept(config)) == 1
     assert (config.paths.db_metadata.parent / "messages.jsonl").read_text().count("\n") == 1
 

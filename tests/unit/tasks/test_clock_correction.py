@@ -281,7 +281,7 @@ def test_a_store_that_refuses_is_asked_again(
 
     with machine.store.failing("correct_times", MetadataStoreError("cannot write.", "wait")):
         machine.made()
-    assert "not corrected yet" in caplog.text
+    assert "could not be corrected yet" in caplog.text
 
     machine.made()
 
