@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.door.client import Door
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Limits, Role
 from acoupi.door.waiting import WaitingCalls
 

@@ -30,7 +30,7 @@ from acoupi.devices import read_device_file
 from acoupi.errors import ConfigurationError
 from acoupi.opening import is_file, open_binary
 from acoupi.provisioned import CACHE
-from acoupi.services.places import alarms_file
+from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
 from acoupi.system.home_files import configured_path

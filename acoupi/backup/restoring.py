@@ -33,7 +33,7 @@ from acoupi.components.stores import alarms
 from acoupi.config.env_files import read_env
 from acoupi.config.secrets import referenced_secrets
 from acoupi.errors import ConfigurationError
-from acoupi.services.places import alarms_file
+from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.configured import is_configured
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.settings import Settings

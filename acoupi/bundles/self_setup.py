@@ -36,7 +36,7 @@ from acoupi.config.names import SENSOR
 from acoupi.config.secrets import WITHHELD, WITHHOLD
 from acoupi.config.sensor import sensor_schema
 from acoupi.config.variables import as_variables, settings_table
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs.core.workers import DEFAULT_QUEUE

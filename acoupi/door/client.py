@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from acoupi import clock
-from acoupi.door.places import SOCKET
+from acoupi.door.folders import SOCKET
 from acoupi.door.waiting import WaitingCalls
 from acoupi.door.wire import (
     LENGTH,

@@ -22,7 +22,7 @@ from typing import Any
 from acoupi import clock
 from acoupi.door.caller import caller, owner_key
 from acoupi.door.client import at_socket, find_store
-from acoupi.door.places import SOCKET
+from acoupi.door.folders import SOCKET
 from acoupi.door.waiting import WaitingCalls
 from acoupi.door.wire import (
     LENGTH,

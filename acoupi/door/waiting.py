@@ -36,7 +36,7 @@ class WaitingCalls:
     Parameters
     ----------
     folder
-        See `acoupi.door.places.waiting_folder`.
+        See `acoupi.door.folders.waiting_folder`.
     """
 
     def __init__(self, folder: Path) -> None:

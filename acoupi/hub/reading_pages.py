@@ -25,9 +25,9 @@ from acoupi.heard import VerdictRow
 from acoupi.hub.asking import RETRY_AFTER, Asked, RefusedError, page, said
 from acoupi.hub.database import LONGEST_STATEMENT
 from acoupi.hub.parts import Hub
-from acoupi.hub.places import rounded_places
 from acoupi.hub.reader import HubReader
 from acoupi.hub.room import rooms_of
+from acoupi.hub.rounded_places import rounded_places
 from acoupi.hub.verdicts import put_verdict
 from acoupi.web.prompt import PromptStream
 

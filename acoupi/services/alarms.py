@@ -10,7 +10,7 @@ from acoupi.alarms.limits import Alarms
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
 from acoupi.programs import AcoupiProgram
-from acoupi.services.places import alarms_file
+from acoupi.services.alarm_file import alarms_file
 from acoupi.services.sensor_state import fact_finder
 from acoupi.stack.settings import Settings
 from acoupi.tasks.alarms import generate_alarms_task

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acoupi.door.client import Door, use_door
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Role
 from acoupi.door.waiting import WaitingCalls
 from acoupi.services.page_door import PageDoor

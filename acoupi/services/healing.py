@@ -37,8 +37,8 @@ from acoupi.effort import CapturePlan
 from acoupi.errors import AcoupiError, AudioError
 from acoupi.home import spool_folders
 from acoupi.programs import AcoupiProgram
+from acoupi.services.alarm_file import alarms_file
 from acoupi.services.backlog import plan_of
-from acoupi.services.places import alarms_file
 from acoupi.stack.doors import door_keeper
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service, Stack

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel
 
 from acoupi.audio.live_ring import live_folder
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.access import Job, Mount, Place, mounts_for
 from acoupi.stack.rights import places_of

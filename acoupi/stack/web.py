@@ -7,7 +7,7 @@ from pathlib import Path
 
 from acoupi.audio.live_ring import live_folder
 from acoupi.config.web import Web
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.errors import ConfigurationError
 from acoupi.stack.access import Mount
 from acoupi.stack.doors import WEB, door_keeper

@@ -9,7 +9,7 @@ from acoupi.alarms.rules import RULES
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, utc_now
-from acoupi.services.places import alarms_file
+from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.settings import Settings
 
 __all__ = ["AlarmState", "active_alarms", "alarm_store", "every_alarm", "suspect_times"]

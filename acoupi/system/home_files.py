@@ -22,10 +22,10 @@ from acoupi.deployed import read_deployed
 from acoupi.devices import read_device_file
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import read_cache, read_from_hub, read_provisioned
+from acoupi.services.alarm_file import alarms_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
-from acoupi.services.places import alarms_file
 from acoupi.stack.configured import read_program_name
 from acoupi.stack.settings import Settings
 from acoupi.system.config_history import read_history

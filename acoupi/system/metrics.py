@@ -8,8 +8,8 @@ from acoupi.components.types import Store
 from acoupi.errors import ConfigurationError
 from acoupi.home import using_home
 from acoupi.programs import AcoupiProgram
+from acoupi.services.alarm_file import alarms_file
 from acoupi.services.metrics import metrics
-from acoupi.services.places import alarms_file
 from acoupi.services.sensor_state import StateFinder
 from acoupi.system.sensor import Sensor
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from acoupi import clock
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Limits
 from acoupi.door.waiting import WaitingCalls
 from acoupi.services.doors import ROLES, user_of

@@ -103,7 +103,7 @@ class DoorReader(CalledReader):
     Parameters
     ----------
     folder
-        Of the door: see `acoupi.door.places.door_folder`.
+        Of the door: see `acoupi.door.folders.door_folder`.
     """
 
     def __init__(self, folder: Path) -> None:

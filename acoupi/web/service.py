@@ -13,7 +13,7 @@ import uvicorn
 from acoupi.config.page_keys import read_keys
 from acoupi.config.sensor import load_sensor
 from acoupi.config.web import LISTEN_HERE, Web
-from acoupi.door.places import door_folder
+from acoupi.door.folders import door_folder
 from acoupi.errors import DeviceError
 from acoupi.opening import read_text
 from acoupi.stack.doors import WEB

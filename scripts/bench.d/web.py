@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from acoupi.components.stores import SqliteStore
 from acoupi.config.web import Web
-from acoupi.door.places import door_folder
+from acoupi.door.folders import door_folder
 from acoupi.services.page_door import PageDoor
 from acoupi.stack.doors import WEB
 from acoupi.stack.settings import Settings

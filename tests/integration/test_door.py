@@ -8,7 +8,7 @@ import pytest
 
 from acoupi import data
 from acoupi.components import SqliteMessageStore, SqliteStore
-from acoupi.door.places import door_folder, waiting_folder
+from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.door.waiting import WaitingCalls
 from acoupi.system import setup_program
 from tests.sensors import Sensor, kill, sensor_at, wait_for

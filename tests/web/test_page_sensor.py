@@ -15,7 +15,7 @@ from acoupi.config.page_keys import Keys, write_keys
 from acoupi.data import RecordingState
 from acoupi.deployed import stands_by_here
 from acoupi.door.caller import owner_key
-from acoupi.door.places import door_folder
+from acoupi.door.folders import door_folder
 from acoupi.errors import (
     ConfigurationError,
     DeploymentError,

@@ -20,7 +20,7 @@ from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.errors import AcoupiError
 from acoupi.provisioned import CACHE
-from acoupi.services.places import alarms_file
+from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program, start_deployment
 from acoupi.system.config_history import history_file, read_history, request_of
