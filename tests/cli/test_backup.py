@@ -19,7 +19,7 @@ def test_a_sensor_moves_to_another_folder(
     (file,) = stick.iterdir()
     monkeypatch.setenv("ACOUPI_HOME", str(tmp_path / "new"))
 
-    assert "is whole" in run("restore", str(file), "--check").stdout
+    assert "is complete" in run("restore", str(file), "--check").stdout
     restored = run("restore", str(file))
 
     assert restored.exit_code == 0, restored.stderr

@@ -70,8 +70,8 @@ def test_that_the_sensors_own_servers_get_no_detections_is_said(run: Run, target
     ("program", "options", "why"),
     [
         ("demo", (), "the sensor has no hub"),
-        ("demo", HUB, "set sensor.hub.audio all"),
-        ("demo", (*HUB, "--sensor.hub.audio", "detections"), "set sensor.hub.audio all"),
+        ("demo", HUB, "set sensor.hub.audio to all"),
+        ("demo", (*HUB, "--sensor.hub.audio", "detections"), "set sensor.hub.audio to all"),
         ("connected", (*HUB, "--sensor.hub.audio", "all"), "it has no model"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_recording_that_fails_is_named_with_the_place_in_the_code(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Owls!", "small letters"), ("demo", "already"), ("two-owls", "there already")],
+    [("Owls!", "lower-case letters"), ("demo", "already"), ("two-owls", "already exists")],
 )
 def test_a_name_that_cannot_be(
     run: Run, package: Path, tmp_path: Path, name: str, said: str

@@ -115,7 +115,7 @@ def test_a_secret_is_kept_apart(run: Run, home: Path) -> None:
         (
             ["--paths.tmp_audio", "/a", "--paths.recordings", "/a"],
             "--paths",
-            "two folders",
+            "different folders",
             "--paths",
         ),
         (["--config", "nowhere.yaml"], "nowhere.yaml", "No such file", "nowhere.yaml"),

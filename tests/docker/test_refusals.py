@@ -84,7 +84,7 @@ REFUSALS: dict[Callable[[Bundle], None], tuple[str, str, int]] = {
     second_ear: ("isolate its containers", "spy has device_cgroup_rules", 3),
     broken: ("Docker Compose refuses", "services must be a mapping", 3),
     other_version: ("is of another version", "0.3.0", 3),
-    not_ours: ("is not one of acoupi", "label", 3),
+    not_ours: ("is not an acoupi image", "label", 3),
     without_the_program: ('the program "acoupi_far.program"', "no module has that name", 3),
 }
 

@@ -140,7 +140,7 @@ def test_what_a_killed_demo_left_is_stopped_by_the_next(place: Path) -> None:
     with demo(place, "--seconds", "1") as process:
         output, _ = process.communicate()
 
-    assert "earlier demo" in output
+    assert "earlier trial" in output
     assert running(place) == []
 
 

@@ -115,7 +115,7 @@ def test_a_worker_runs_only_tasks_of_its_own_queues_and_survives_what_it_cannot_
     assert sensor.pulse("default").pid == pid
     kept = json_lines(sensor.settings.run_dir / "default.aside.jsonl")
     assert len(kept) == 6
-    assert ["is not one of this worker" in one["why"] for one in kept[:2]] == [True, True]
+    assert ["does not belong to this worker" in one["why"] for one in kept[:2]] == [True, True]
 
 
 def test_a_periodic_task_that_hangs_leaves_the_other_thread_to_the_others(

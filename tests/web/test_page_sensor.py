@@ -112,7 +112,7 @@ def test_a_change_is_planned_applied_and_noticed(page: PageSensor, settings: Set
     assert page.apply_settings({"recording.interval": "20"}, "owner")["state"] == "applied"
     assert saved(settings)["recording"]["interval"] == 20  # type: ignore[index]
     assert "20" in settings.schedule_file.read_text()
-    assert "changed on the page" in str(noticed.changed())
+    assert "changed on the web page" in str(noticed.changed())
     assert watch(settings).changed() is None, "a service that starts has it already"
     assert read_history(settings)[-1].by == "the page (owner)"
 

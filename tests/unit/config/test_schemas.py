@@ -82,7 +82,7 @@ Name = NewType("Name", str)
         (Any, "Any", "declare"),
         (complex, "complex", "declare"),
         (Open, "Open", "declare the settings"),
-        (Itself, "Itself", "holds itself"),
+        (Itself, "Itself", "contains itself"),
         (Annotated[int, Field(alias="y")], "alias y", "without an alias"),
     ],
 )

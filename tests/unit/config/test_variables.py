@@ -111,4 +111,4 @@ def test_a_setting_that_is_suggested_on_each_device_has_no_other_default() -> No
 
     (zone,) = [row for row in rows if row.variable == "ACOUPI_CONFIG__TIMEZONE"]
     assert zone.default == ""
-    assert "that of the coordinates" in zone.meaning
+    assert "the zone of the coordinates" in zone.meaning

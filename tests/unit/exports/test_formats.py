@@ -134,7 +134,7 @@ def test_nothing_is_overwritten(path: Path, found: Found, kind: str) -> None:
     else:
         out.symlink_to("nowhere")
 
-    with pytest.raises(AcoupiError, match="is there already"):
+    with pytest.raises(AcoupiError, match="already exists"):
         exported(path, Csv(), out)
 
 

@@ -104,7 +104,7 @@ def test_paths_may_begin_with_a_tilde(tmp_path: Path) -> None:
 
 
 def test_what_waits_and_what_is_kept_are_two_folders() -> None:
-    with pytest.raises(ValidationError, match="two folders"):
+    with pytest.raises(ValidationError, match="different folders"):
         PathsConfiguration(recordings=Path("/a"), tmp_audio=Path("/a"))
 
 

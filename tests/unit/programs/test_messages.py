@@ -171,7 +171,7 @@ def test_content_that_does_not_fit_its_class_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [object(), {1: "a"}, [lambda: None]])
 def test_what_json_cannot_hold_is_refused_in_words(value: Any) -> None:
-    with pytest.raises(TypeError, match="a task cannot be given"):
+    with pytest.raises(TypeError, match="a task cannot receive"):
         encode(value)
 
 

@@ -61,7 +61,7 @@ def test_what_waits_is_told_by_kind(sensor: Settings) -> None:
     assert waiting.waiting == 3
     assert waiting.paused_until is not None
     assert waiting.paused_until - data.utc_now() > datetime.timedelta(minutes=5)
-    assert "as the server asks" in waiting.words()
+    assert "as the server asked" in waiting.words()
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 100, b"x" * 5000])

@@ -282,7 +282,7 @@ NOW = SCHEMA.version
     ("images", "runs", "said"),
     [
         ({"old": NOW, "new": NOW}, None, "does not run"),
-        ({"old": NOW}, "old", "no image of a sensor"),
+        ({"old": NOW}, "old", "not the image of a sensor"),
         ({"old": NOW, "new": NOW - 1}, "old", "too old for this sensor"),
         ({"old": NOW, "new": NOW + 1}, "old", "newer than the acoupi that is installed"),
         ({"old": NOW, "new": NOW}, "old", "no recording to judge it by"),

@@ -312,7 +312,7 @@ def test_a_recording_that_kills_its_worker_is_given_up(
 
     assert len(model.runs) == 3
     assert state_of(store, recording) is data.AnalysisState.FAILED
-    assert "worker ended" in str(analysis_of(store, recording).error)
+    assert "worker died" in str(analysis_of(store, recording).error)
 
 
 STEPS = [

@@ -245,4 +245,4 @@ def test_where_there_is_no_room_what_no_filter_wants_goes(
     manage()
 
     assert path_of(owing, sound) is None
-    assert "The hub has not got" in caplog.text
+    assert "The hub does not have" in caplog.text
