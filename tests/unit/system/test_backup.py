@@ -295,7 +295,7 @@ def test_what_this_acoupi_cannot_run_is_refused_by_name(
 
 def test_nothing_is_written_over(sensor: Settings, tmp_path: Path) -> None:
     path = Path(make_backup(sensor, tmp_path / "made.tar.gz").path)
-    with pytest.raises(AcoupiError, match="there already"):
+    with pytest.raises(AcoupiError, match="already exists"):
         make_backup(sensor, path)
     with pytest.raises(AcoupiError, match="there is a sensor") as caught:
         restore(sensor, path)
