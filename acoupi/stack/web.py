@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from acoupi.audio.live_ring import live_folder
@@ -15,9 +16,11 @@ from acoupi.stack.extra_services import extra_service
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import MEBIBYTE, Port, Service, Stack
 
-__all__ = ["check_reach", "is_contained", "keys_file", "with_web"]
+__all__ = ["check_libraries", "check_reach", "is_contained", "keys_file", "with_web"]
 
 MODULE = "acoupi.web"
+LIBRARIES = ("markdown_it", "starlette", "uvicorn")
+"""What the page imports beside acoupi's own dependencies: the extra ``web``."""
 MEMORY = 128 * MEBIBYTE
 
 
@@ -78,6 +81,23 @@ def is_contained(settings: Settings) -> bool:
 def keys_file(settings: Settings) -> Path:
     """Return the file with the digests of the page's token and password."""
     return settings.program_config_file.with_name("page.json")
+
+
+def check_libraries(web: Web) -> None:
+    """Raise if the page is on and cannot be served by this Python.
+
+    Raises
+    ------
+    ConfigurationError
+        With what to install.
+    """
+    missing = [name for name in LIBRARIES if web.enabled and find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            "the page cannot be served here.",
+            'pip install "acoupi[web]"',
+            why=f"it needs the library {missing[0]}, which is not installed.",
+        )
 
 
 def check_reach(web: Web, *, has_keys: bool) -> None:

@@ -35,7 +35,7 @@ from acoupi.services.program_hooks import Hook, call_last_hook
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import runs_here
 from acoupi.stack.settings import PoolType, Settings
-from acoupi.stack.web import check_reach, keys_file
+from acoupi.stack.web import check_libraries, check_reach, keys_file
 from acoupi.system.config_history import history_files
 from acoupi.system.decided import check_decided
 from acoupi.system.deployments import (
@@ -91,6 +91,8 @@ def set_up(settings: Settings, request: SetupRequest) -> None:
         check_decided(config, plan, request.beside)
         if plan.target.starts_here and not plan.target.renders_folder:
             check_reach(plan.sensor.web, has_keys=keys_file(settings).exists())  # type: ignore[attr-defined]
+            if not plan.target.has_own_python:
+                check_libraries(plan.sensor.web)  # type: ignore[attr-defined]
         manifest = replace(plan.manifest, adopted=plan.manifest.adopted or adopted)
         if not request.force:
             _check_not_edited(settings, plan)

@@ -1,6 +1,7 @@
 """``acoupi setup --web``, and ``acoupi web``."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,24 @@ def test_a_page_open_to_the_world_is_refused_until_somebody_can_log_in(
     assert settings.sensor_config_file.read_text() == before
     run("web", "token")
     assert run(*open_to_all).exit_code == 0
+
+
+def test_a_page_whose_libraries_are_missing_is_refused_where_it_would_run(
+    run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
+
+    refused = run("setup", "--program", "default", "--no-prompt", "--web")
+
+    assert refused.exit_code == 2
+    assert lines_of(refused) == [
+        "Error: the page cannot be served here.",
+        "  Why: it needs the library uvicorn, which is not installed.",
+        '  Try: pip install "acoupi[web]"',
+    ]
+    assert not settings.sensor_config_file.exists()
+    elsewhere = run("setup", "--program", "default", "--no-prompt", "--web", "--target", "balena")
+    assert elsewhere.exit_code == 0, elsewhere.output
 
 
 def test_a_token_is_printed_once_and_opens_the_page(run: Run, settings: Settings) -> None:

@@ -226,7 +226,7 @@ DETECTION = View(
         Column("model_version", "m.model_version", "its version, or that of its package"),
         Column("weights_sha256", "m.weights", "SHA-256 of its weights; empty: none, or unknown"),
         Column("configuration_digest", "m.configuration", "digest of the result's settings"),
-        Column("acoupi_version", "m.acoupi", "version of acoupi; empty: 1.0 or earlier"),
+        Column("acoupi_version", "m.acoupi", "version of acoupi; empty: unknown"),
         Column("image_id", "m.image", "id of the container image; empty: none, or unknown"),
         Column("output_id", _id("o.id"), "UUID of the model's run on the recording"),
         Column("analysed_time", _time("o.created_on_us"), "when the model ran"),
@@ -332,13 +332,15 @@ def _create(view: View) -> str:
 _HEAD = """\
 # The stores as tables
 
-`metadata.db` and `messages.db` (in `data/` of the home) are SQLite files. Their views are for
-you; the tables behind them may change. Open them read-only, also while the sensor runs:
+To read the databases of a sensor with R, DuckDB, `sqlite3` or another tool, use the views on this
+page. (Most people [export](export.md) instead.) `metadata.db` and `messages.db`, in `data/` of the
+home, are SQLite files. The views keep their columns; the tables behind them may change. Open the
+files read-only, even while the sensor runs:
 
     sqlite3 -readonly -header -csv metadata.db "SELECT * FROM v_detection" > detections.csv
 
 In DuckDB: `ATTACH 'metadata.db' (TYPE sqlite, READ_ONLY); SELECT * FROM metadata.v_detection;`.
-There every column of a view comes as text: `score::DOUBLE`, `start_time::TIMESTAMPTZ`.
+There, every column of a view is text; convert it: `score::DOUBLE`, `start_time::TIMESTAMPTZ`.
 In R: `DBI::dbReadTable(DBI::dbConnect(RSQLite::SQLite(), "metadata.db"), "v_detection")`.
 
 Times are ISO 8601 in UTC, with microseconds. Ids are UUIDs.
