@@ -273,13 +273,11 @@ def test_offset_and_clipping_show_in_the_health(
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_step_of_the_clock_during_a_recording_neither_stretches_nor_reorders(
-    make: Make, monkeypatch: pytest.MonkeyPatch, step: float
+    make: Make, running_clock: RunningClock, step: float
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     recorder = make(duration=0.5, interval=0.5)
     recordings = [recorder.record(WOOD)]
-    timer = threading.Timer(0.2, lambda: clock.step(step))
+    timer = threading.Timer(0.2, lambda: running_clock.step(step))
     timer.start()
 
     recordings += [recorder.record(WOOD) for _ in range(3)]

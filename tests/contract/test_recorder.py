@@ -210,14 +210,12 @@ def test_it_was_recorded_when_it_says(make: Make, deployment: data.Deployment) -
 
 
 def test_names_never_collide_whatever_the_clock_says(
-    make: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    make: Make, folder: Path, deployment: data.Deployment, running_clock: RunningClock
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     recorder = make(duration=0.05)
 
     for _ in range(3):
-        clock.now = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
+        running_clock.now = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
         recorder.record(deployment)
 
     assert len(list(folder.iterdir())) == 3

@@ -311,9 +311,8 @@ def test_where_nothing_changes_the_hub_still_hears_of_the_sensor(hub: Hub, senso
 
 
 def test_no_more_is_sent_than_a_day_may_cost(
-    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Clock().install(monkeypatch)  # it does not get midnight meanwhile
+    hub: Hub, sensor: Sensor, clock: Clock
+) -> None:  # it does not get midnight meanwhile
     hub.start()
     sensor.messages.outbox = OutboxLimits(bytes_per_day=10_000)
     record(sensor, 0, 300)

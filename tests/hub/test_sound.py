@@ -416,11 +416,7 @@ def test_sound_that_another_store_has_is_refused_by_name(
         assert raised.value.status == 503
 
 
-def test_sound_leaves_half_of_a_day_to_reports(
-    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = Clock()
-    clock.install(monkeypatch)
+def test_sound_leaves_half_of_a_day_to_reports(hub: Hub, sensor: Sensor, clock: Clock) -> None:
     hub.start()
     sensor.messages.outbox = OutboxLimits(bytes_per_day=100_000)
     sound = keep(sensor, 1, 60 * KILOBYTE)

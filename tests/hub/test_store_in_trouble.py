@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 
 from acoupi.components.stores.unsent import SoundStanding, sound_standing
 from acoupi.errors import HubUnavailableError
@@ -24,15 +23,6 @@ from tests.services import free_port
 HOUR = 3600
 
 
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def store(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     with in_front_of(s3_server) as front:
@@ -42,9 +32,7 @@ def store(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
+def clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(sounding, "CHUNK", 16 * KILOBYTE)
     monkeypatch.setattr(sounding, "LEAST_CHUNK", KILOBYTE)
     return clock

@@ -68,10 +68,9 @@ PROGRAM = "acoupi.programs.demo"
 
 
 def test_a_recording_larger_than_the_room_has_failed_by_name_and_keeps_no_other_from_being_done(
-    postgres: Postgres, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, tmp_path: Path, home: Path, clock: Clock
 ) -> None:
-    clock, store = Clock(), open_store(str(tmp_path))
-    clock.install(monkeypatch)
+    store = open_store(str(tmp_path))
     home.mkdir()
     url = postgres.new_database("room")
     with closing(HubDatabase(url)) as database, served(url, audio=store) as address:

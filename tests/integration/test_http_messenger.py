@@ -153,21 +153,19 @@ def test_a_refused_message_is_an_error(sink: HTTPSink, status: int) -> None:
 
 
 def test_a_week_with_an_expired_token_costs_little_and_loses_nothing(
-    sink: HTTPSink, monkeypatch: pytest.MonkeyPatch
+    sink: HTTPSink, running_clock: RunningClock
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     sink.token = "renewed"
     store = InMemoryMessageStore()
     expired = generate_send_messages_task(store, [messenger(sink.url, token="old")])
     for _ in range(4 * 7):
         store.store_message(message())
         expired()
-        clock.step(6 * 3600)
+        running_clock.step(6 * 3600)
 
     refusals, asked = store.get_refusals(), len(sink.posts)
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
-    clock.step(3600)  # those that were tried last rest for so long
+    running_clock.step(3600)  # those that were tried last rest for so long
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
 
     assert "HTTP 401" in refusals[0].error

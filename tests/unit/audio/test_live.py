@@ -191,13 +191,6 @@ def test_the_ring_is_found_whatever_the_recorder_is_called(tmp_path: Path) -> No
 # --- marks -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
-
-
 def test_a_mark_is_fresh_for_some_seconds_after_each_touch(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "run" / "web" / "columns"
     watch = MarkWatch(path)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from acoupi import data
 from acoupi.audio import alsa, portaudio
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
 from acoupi.components.audio_recorder import PWRecorder
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
+from tests.clocks import Clock
 
 
 class PortAudioError(Exception):
@@ -380,9 +380,8 @@ def test_a_stream_is_opened_raw_with_a_large_buffer(library: Library) -> None:
 
 @pytest.mark.parametrize("age", [0.15, 0.0, -3.0, float("nan")])
 def test_a_block_is_dated_by_its_arrival_whatever_the_driver_says(
-    library: Library, monkeypatch: pytest.MonkeyPatch, age: float
+    library: Library, clock: Clock, age: float
 ) -> None:
-    monkeypatch.setattr(data, "monotonic", lambda: 500.0)
     sink = Sink()
     source = PortAudioSource("UltraMic384K", 1000, 1)
     source.start(sink)
@@ -394,7 +393,7 @@ def test_a_block_is_dated_by_its_arrival_whatever_the_driver_says(
         SimpleNamespace(input_overflow=True),
     )
 
-    assert sink.blocks == [(bytes(200), pytest.approx(499.9), True)]
+    assert sink.blocks == [(bytes(200), pytest.approx(clock.seconds - 0.1), True)]
     source.stop()
 
 

@@ -18,6 +18,7 @@ from acoupi.door.wire import LENGTH, MOST_BYTES, MOST_VALUES
 from acoupi.errors import MessageStoreError, MetadataStoreError
 from acoupi.services.doors import ROLES
 from acoupi.testing import InMemoryMessageStore, InMemoryStore
+from tests.clocks import RunningClock
 from tests.doors import PATIENCE, Doors
 from tests.message_stores import message
 from tests.services import eventually
@@ -317,9 +318,8 @@ def test_a_thousand_connections_leave_the_door_open(tmp_path: Path, kept: InMemo
 
 
 def test_what_is_accepted_of_a_service_is_bounded_by_the_hour(
-    tmp_path: Path, kept: InMemoryStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept: InMemoryStore, running_clock: RunningClock
 ) -> None:
-    hour = data.monotonic()
     with Doors(tmp_path, MODEL, Limits(bytes_an_hour=3 * LEAST_BYTES)) as doors:
         store = doors.store(kept)
         for _ in range(3):
@@ -329,7 +329,7 @@ def test_what_is_accepted_of_a_service_is_bounded_by_the_hour(
         assert len(caught.value.lines()) == 3
         assert "within the hour" in str(caught.value.why)
 
-        monkeypatch.setattr("acoupi.clock.monotonic", lambda: hour + 3700)
+        running_clock.advance(3700)
         assert works(store)
 
 
