@@ -24,8 +24,8 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 
-DEADLINE = 30.0
-"""Longest wait for something that should come at once, seconds."""
+DEADLINE = 90.0
+"""Longest wait for something that comes soon, seconds: a busy machine may be very slow."""
 LOWEST_PORT, HIGHEST_PORT = 10_000, 32_000
 _numbers = itertools.count(os.getpid() * 997)
 

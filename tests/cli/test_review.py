@@ -334,7 +334,7 @@ class Terminal:
 
     def press(self, key: str) -> None:
         """Press a key once it is waited for: what is typed earlier is lost, as getchar does it."""
-        eventually(lambda: not self._waits_for_lines(), f"{key!r} is waited for", 60)
+        eventually(lambda: not self._waits_for_lines(), f"{key!r} is waited for")
         os.write(self._descriptor, key.encode())
 
     def type(self, line: str) -> None:

@@ -384,7 +384,7 @@ def test_a_hub_that_serves_removes_what_was_given_up_in_lots(
     clock.advance(31 * DAY)
 
     with tidying.tidying(one_server.hub):
-        eventually(lambda: not any(store.folder.iterdir()), "an empty store", 60)
+        eventually(lambda: not any(store.folder.iterdir()), "an empty store")
 
 
 def test_a_sensor_sends_only_sound_of_its_own_recordings(one_server: Server) -> None:

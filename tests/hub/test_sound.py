@@ -30,8 +30,9 @@ from acoupi.hub.taking_in import take_in
 from acoupi.services import sounding
 from acoupi.space import HubAudio
 from tests.clocks import Clock
-from tests.hub.reporting import DEADLINE, Hub, Sensor, wait_for
+from tests.hub.reporting import Hub, Sensor
 from tests.postgres import Postgres
+from tests.services import DEADLINE, eventually
 from tests.stores import detection, output, recording
 
 KILOBYTE = 1000
@@ -126,7 +127,7 @@ def test_a_hub_that_is_killed_while_sound_is_sent_has_it_once_in_the_end(
     hub.start_process()
     sending = threading.Thread(target=sensor.send)
     sending.start()
-    wait_for(lambda: has_sent(sensor), "a first acknowledgement")
+    eventually(lambda: has_sent(sensor), "a first acknowledgement")
     hub.kill()
     sending.join(DEADLINE)
     was_cut = sensor.send()

@@ -28,7 +28,7 @@ from acoupi.system import Settings, get_status, purge_queues, setup_program, sta
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 from tests.services import RabbitMQ, Redis, json_lines
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 Broker = Redis | RabbitMQ
 

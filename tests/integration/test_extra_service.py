@@ -13,7 +13,7 @@ from tests.docker.beside.hello_service import ENTRY_POINTS, NAME, PORT
 from tests.packages import install
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 def page(path: str = "/") -> str:

@@ -28,7 +28,7 @@ from tests.services import eventually, free_port
 SETUP = "setup"
 EVERY = (*SERVICES, SETUP)
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from acoupi.stack.pulse import read_pulse
 from acoupi.system import Settings, setup_program, start_deployment
 from tests.services import Redis, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 SLOTS = 3
 """How many each trouble lasts."""
@@ -63,7 +63,7 @@ class Sensor:
 
     def wait_for_slots(self, count: int = SLOTS) -> None:
         wanted = len(self.recordings()) + count
-        eventually(lambda: len(self.recordings()) >= wanted, f"{count} slots", 60, self.log)
+        eventually(lambda: len(self.recordings()) >= wanted, f"{count} slots", more=self.log)
 
     def log(self) -> str:
         return (self.settings.log_dir / "recording.log").read_text()[-3000:]
@@ -169,7 +169,7 @@ def test_no_slot_is_missed_and_none_recorded_twice(
     with sensor.running():
         sensor.wait_for_slots(2)
         with filled(redis):
-            eventually(lambda: "OOM" in sensor.message("beat"), "beat to be refused", 60)
+            eventually(lambda: "OOM" in sensor.message("beat"), "beat to be refused")
             sensor.wait_for_slots()
         redis.kill()
         sensor.wait_for_slots()
@@ -178,7 +178,7 @@ def test_no_slot_is_missed_and_none_recorded_twice(
                 sensor.wait_for_slots()
         redis.socket_path.unlink()
         redis.start()
-        eventually(lambda: sensor.state() == "ready", "orders to come again", 60, sensor.log)
+        eventually(lambda: sensor.state() == "ready", "orders to come again", more=sensor.log)
         sensor.wait_for_slots()
 
     recordings = sensor.recordings()

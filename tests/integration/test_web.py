@@ -13,7 +13,7 @@ from acoupi.system import Settings, setup_program
 from tests.browsers import PASSWORD, Browser, choose_password, free_port
 from tests.sensors import Sensor, sensor_at, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 RESTARTED = ("recording", "default", "beat", "web")
 

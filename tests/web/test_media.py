@@ -24,7 +24,7 @@ from acoupi.web.making import Workshop
 from tests.stores import SITE, detection, output, recording
 from tests.web.watched import Sensor
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 RATE = 50_000
 SECONDS = 2

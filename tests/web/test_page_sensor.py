@@ -31,6 +31,7 @@ from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program
 from acoupi.system.config_history import read_history
 from acoupi.system.page import PageSensor
+from acoupi.web import door_sensor
 from acoupi.web import sensor as words
 from acoupi.web.door_sensor import DoorSensor
 from tests.stores import at, recording
@@ -298,7 +299,8 @@ def test_where_there_is_no_file_it_is_said_why(
 
 
 @pytest.fixture
-def door(settings: Settings) -> Iterator[DoorSensor]:
+def door(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoorSensor]:
+    monkeypatch.setattr(door_sensor, "DEADLINE", 100.0)  # a process starts for the first answer
     folder = door_folder(settings.home / "run", WEB)
     server = PageDoor(folder)
     server.start()

@@ -19,9 +19,9 @@ from acoupi.errors import MessageStoreError, MetadataStoreError
 from acoupi.services.doors import ROLES
 from acoupi.testing import InMemoryMessageStore, InMemoryStore
 from tests.clocks import RunningClock
-from tests.doors import PATIENCE, Doors
+from tests.doors import Doors
 from tests.message_stores import message
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import detection, output, recording
 
 MODEL = ROLES["model"]
@@ -51,7 +51,7 @@ def store(doors: Doors, kept: InMemoryStore) -> SqliteStore:
 
 def connected(doors: Doors) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(PATIENCE)
+    connection.settimeout(DEADLINE)
     with at_socket(doors.folder) as address:
         connection.connect(address)
     return connection
