@@ -3,7 +3,6 @@
 import http.cookiejar
 import json
 import re
-import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,13 +18,6 @@ PASSWORD = "the owl sleeps at noon"
 def choose_password(settings: Settings) -> None:
     """Let the owner of a home log in."""
     write_keys(keys_file(settings), Keys.with_token()[0].with_password(PASSWORD)[0])
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Browser:

@@ -517,7 +517,7 @@ class RabbitMQ:
             [str(program)],
             lambda: all(_answers(one, self.host) for one in (self.port, self.management_port)),
             self._environ(files),
-            deadline=90,
+            deadline=240,  # its start takes more than any other, and a busy machine five times that
         )
 
     def _options(self) -> Iterator[str]:

@@ -168,9 +168,10 @@ def test_a_store_that_falls_silent_is_waited_for_no_longer_than_its_deadline(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3_store, "PATIENCE", datetime.timedelta(seconds=0.5))
-    hub.stop()
-    hub.start()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(s3_store, "PATIENCE", datetime.timedelta(seconds=0.5))
+        hub.stop()
+        hub.start()
     make(store, bucket)
     sounds = [keep(sensor, number) for number in range(2)]
     store.become(Mood(0))

@@ -10,8 +10,9 @@ import pytest
 
 from acoupi.errors import TargetError
 from acoupi.system import Settings, setup_program
-from tests.browsers import PASSWORD, Browser, choose_password, free_port
+from tests.browsers import PASSWORD, Browser, choose_password
 from tests.sensors import Sensor, sensor_at, wait_for
+from tests.services import free_port
 
 pytestmark = pytest.mark.integration
 
