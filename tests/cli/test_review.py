@@ -30,7 +30,7 @@ from acoupi.services.construction import load_program
 from acoupi.stack.settings import Settings
 from tests.cli.support import Run, data_of
 from tests.cli.test_heard import write_tone
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import at, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -356,7 +356,7 @@ def on_terminal(*words: str) -> Iterator[Terminal]:
         os.close(theirs)
         try:
             yield Terminal(ours)
-            assert process.wait(60) == 0
+            assert process.wait(DEADLINE) == 0
         finally:
             process.kill()
             os.close(ours)

@@ -35,6 +35,7 @@ from acoupi.errors import (
 )
 from tests.clocks import RunningClock
 from tests.disks import Disk
+from tests.services import DEADLINE
 
 RATE = 8000
 
@@ -248,7 +249,7 @@ def test_two_recorders_do_not_disturb_each_other(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
 
     assert sorted(read_info(path).samplerate for path in folder.iterdir()) == [RATE, RATE * 2]
 
@@ -262,7 +263,7 @@ def test_one_recorder_can_be_asked_from_many_threads(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
 
     assert [read_info(path).frames for path in folder.iterdir()] == [RATE // 20] * 4
 

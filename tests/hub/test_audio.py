@@ -35,7 +35,7 @@ from acoupi.hub.taking_in import take_in
 from acoupi.hub.tokens import digest_of
 from acoupi.reports import digest_header
 from tests.clocks import Clock
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import recording
 
 DAY = 86_400
@@ -54,7 +54,7 @@ def store(
     url, bucket = request.getfixturevalue("s3_server"), f"bucket-{uuid4().hex[:8]}"
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
         monkeypatch.setenv(name, value)
-    assert requests.put(f"{url}/{bucket}", timeout=60).status_code == 200
+    assert requests.put(f"{url}/{bucket}", timeout=DEADLINE).status_code == 200
     return open_store(f"s3://{bucket}/some/where")
 
 

@@ -18,7 +18,7 @@ from tests.hub.stores_in_trouble import Front, Mood, in_front_of
 from tests.hub.test_audio import KEYS
 from tests.hub.test_sound import KILOBYTE, at_hub, files, keep
 from tests.postgres import Postgres
-from tests.services import free_port
+from tests.services import DEADLINE, free_port
 
 HOUR = 3600
 
@@ -60,7 +60,7 @@ def sensor(hub: Hub, tmp_path: Path) -> Iterator[Sensor]:
 
 
 def make(store: Front, bucket: str) -> None:
-    assert requests.put(f"{store.behind}/{bucket}", timeout=60).status_code == 200
+    assert requests.put(f"{store.behind}/{bucket}", timeout=DEADLINE).status_code == 200
 
 
 def work(sensor: Sensor, clock: Clock, seconds: int) -> SoundStanding:

@@ -26,6 +26,7 @@ from tests.clocks import Clock
 from tests.hub.recorded import leave, new_recording
 from tests.hubs import served
 from tests.postgres import Postgres
+from tests.services import DEADLINE
 
 LIVE = """
 import sys
@@ -46,7 +47,7 @@ def worker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     ) as process:  # fmt: skip
         assert process.stdout
         yield process, Path(process.stdout.readline().strip())
-        process.communicate(timeout=60)
+        process.communicate(timeout=DEADLINE)
 
 
 def test_a_worker_removes_the_folders_of_killed_ones_and_of_no_other(tmp_path: Path) -> None:

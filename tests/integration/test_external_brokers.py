@@ -26,7 +26,7 @@ from acoupi.services.task_messages import task_message
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings, get_status, purge_queues, setup_program, start_workers
 from tests.sensors import Sensor, kill, sensor_at, wait_for
-from tests.services import RabbitMQ, Redis, json_lines
+from tests.services import DEADLINE, RabbitMQ, Redis, json_lines
 
 pytestmark = pytest.mark.integration
 
@@ -78,7 +78,7 @@ def worker_of_celery(sensor: Sensor, queue: str) -> Iterator[subprocess.Popen[by
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(DEADLINE)
     assert "Traceback" not in log.read_text()
 
 

@@ -12,7 +12,7 @@ from tests.docker.beside import hello_service
 from tests.docker.beside.hello_service import ENTRY_POINTS, NAME
 from tests.packages import install
 from tests.sensors import Sensor, kill, sensor_at, wait_for
-from tests.services import free_port
+from tests.services import DEADLINE, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -21,7 +21,7 @@ PORT = free_port()
 
 
 def page(path: str = "/") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=DEADLINE) as answer:
         text: str = answer.read().decode()
         return text
 

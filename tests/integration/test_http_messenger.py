@@ -107,7 +107,7 @@ def test_threads_share_a_messenger(sink: HTTPSink) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
     sender.close()
 
     assert statuses == [ResponseStatus.SUCCESS] * 40

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from acoupi.audio.formats import read_audio
-from tests.services import require, require_program
+from tests.services import DEADLINE, require, require_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -62,7 +62,7 @@ def microphone(
     folder = tmp_path_factory.mktemp("microphone")
     counter = np.arange(60 * samplerate) % TURN + 1
     (folder / "counter.raw").write_bytes(counter.astype("<i2").tobytes())
-    subprocess.run([SCRIPT, "start", folder, str(samplerate)], check=True, timeout=30)
+    subprocess.run([SCRIPT, "start", folder, str(samplerate)], check=True, timeout=DEADLINE)
     player = None
     try:
         player = subprocess.Popen(
@@ -74,8 +74,8 @@ def microphone(
     finally:
         if player is not None:
             player.terminate()
-            player.wait(10)
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=30)
+            player.wait(DEADLINE)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=DEADLINE)
 
 
 PREPARE = """
@@ -215,7 +215,7 @@ def test_a_sound_server_that_dies_ends_the_recording_and_keeps_its_beginning(
     tmp_path: Path, microphone: Microphone
 ) -> None:
     folder = tmp_path / "mortal"
-    subprocess.run([SCRIPT, "start", folder, "48000"], check=True, timeout=30)
+    subprocess.run([SCRIPT, "start", folder, "48000"], check=True, timeout=DEADLINE)
     mortal = Microphone(folder, 48_000)
 
     try:
@@ -235,7 +235,7 @@ print(json.dumps([failure(lambda: recorder.record(deployment)),
 """
         )
     finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=30)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=DEADLINE)
 
     first, second, files = answer
     assert first[0] == "RecordingError"

@@ -18,7 +18,7 @@ from acoupi.audio.formats import read_recording
 from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.stack.pulse import read_pulse
 from acoupi.system import Settings, setup_program, start_deployment
-from tests.services import Redis, eventually
+from tests.services import DEADLINE, Redis, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ class Sensor:
             yield
             assert [process.poll() for process in processes] == [None, None], "one has ended"
             processes[0].send_signal(signal.SIGTERM)
-            processes[0].wait(30)
+            processes[0].wait(DEADLINE)
         finally:
             for process in processes:
                 process.kill()
@@ -105,7 +105,7 @@ def filled(redis: Redis) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(30)
+        thread.join(DEADLINE)
         client.close()
 
 
@@ -137,7 +137,7 @@ def impostor(path: Path, answer: Callable[[], bytes]) -> Iterator[None]:
         finally:
             ended.set()
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
+            thread.join(DEADLINE)
 
 
 NONSENSE = {

@@ -34,6 +34,7 @@ from acoupi.system.page import PageSensor
 from acoupi.web import door_sensor
 from acoupi.web import sensor as words
 from acoupi.web.door_sensor import DoorSensor
+from tests.services import DEADLINE
 from tests.stores import at, recording
 
 SOUND = b"RIFF" + bytes(100_000)
@@ -304,7 +305,7 @@ def door(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoorSe
     folder = door_folder(settings.home / "run", WEB)
     server = PageDoor(folder)
     server.start()
-    assert server.listens.wait(30)
+    assert server.listens.wait(DEADLINE)
     token = owner_key.set(None)
     yield DoorSensor(folder)
     owner_key.reset(token)

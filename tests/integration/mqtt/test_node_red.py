@@ -18,7 +18,7 @@ from acoupi import data
 from acoupi.components import FullModelOutputMessageBuilder
 from acoupi.tasks import generate_heartbeat_task
 from tests.integration.mqtt.conftest import Make
-from tests.services import Mosquitto, eventually, free_port, require
+from tests.services import DEADLINE, Mosquitto, eventually, free_port, require
 from tests.stores import detection, output, recording
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "node-red"
@@ -67,7 +67,7 @@ class NodeRed:
     def end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(30)
+            self._process.wait(DEADLINE)
         finally:
             self._process.kill()
 

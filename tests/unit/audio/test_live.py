@@ -38,6 +38,7 @@ from acoupi.audio.live_sound import (
 )
 from acoupi.audio.pool import StreamPool
 from tests.clocks import Clock
+from tests.services import DEADLINE
 
 SIZE, SLOTS = 40, 8
 
@@ -446,7 +447,7 @@ def test_a_thread_removes_what_an_earlier_process_left(sensor: Sensor) -> None:
     RingWriter(sensor.ring[COLUMNS], {}, content_bytes=SIZE, slots=SLOTS)
     sensor.thread.stop()
     sensor.thread.start()
-    sensor.thread.join(10)
+    sensor.thread.join(DEADLINE)
 
     assert not sensor.ring[COLUMNS].exists()
 

@@ -14,6 +14,7 @@ from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, 
 from acoupi.components.audio_recorder import PWRecorder
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
 from tests.clocks import Clock
+from tests.services import DEADLINE
 
 
 class PortAudioError(Exception):
@@ -440,7 +441,7 @@ def test_a_sensor_that_holds_the_card_is_named_by_its_home(tmp_path: Path) -> No
         (tmp_path / str(other.pid)).symlink_to(f"/proc/{other.pid}")
 
         holder = alsa.find_holder("UltraMic: USB Audio (hw:1,0)", tmp_path)
-        other.communicate(b"\n", timeout=30)
+        other.communicate(b"\n", timeout=DEADLINE)
 
     assert holder is not None
     assert str(holder).startswith(f"process {other.pid} (")

@@ -16,6 +16,7 @@ from acoupi.audio.pool import StreamPool
 from acoupi.audio.stream import STALL_SECONDS, WATCH_SECONDS, CaptureStream
 from acoupi.errors import DeviceUnavailableError, RecordingError
 from tests.clocks import Clock
+from tests.services import DEADLINE
 
 FAR = 1e12
 
@@ -52,7 +53,7 @@ def in_thread() -> Iterator[Callable[..., threading.Thread]]:
 
     yield run
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
         assert not thread.is_alive()
 
 
@@ -101,7 +102,7 @@ def test_a_read_waits_for_sound_that_is_still_to_come(
 
         source.deliver(10)
 
-        reader.join(10)
+        reader.join(DEADLINE)
     assert got == [frames_from(5, 10)]
 
 
@@ -382,7 +383,7 @@ def test_closing_wakes_the_reader(hand_source: Any, in_thread: Any) -> None:
     reader = in_thread(read)
     stream.close()
 
-    reader.join(10)
+    reader.join(DEADLINE)
     assert len(errors) == 1
 
 

@@ -19,6 +19,7 @@ from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
 from acoupi.stack.stack import stack_for
 from acoupi.system import Settings, setup_program
 from tests.clocks import Clock
+from tests.services import DEADLINE
 from tests.unit.system.conftest import WriteModule
 
 
@@ -379,5 +380,5 @@ def test_a_task_is_told_that_time_passes_by_how_late_it_is_told(
 
     worker._call_while_waiting(SimpleNamespace(tasks=tasks), stopped)  # type: ignore[arg-type]
 
-    assert enough.wait(20)
+    assert enough.wait(DEADLINE)
     assert all(late >= 0 for late in told)
