@@ -495,7 +495,11 @@ class RabbitMQ:
         return f"http{'s' if self.tls else ''}://{self.host}:{self.management_port}"
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()  # the mapper may run
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,20 +61,22 @@ def microphone(
     require("ALSA's pulse plugin is missing: apt-get install libasound2-plugins", bool(plugins))
     samplerate = request.param
     folder = tmp_path_factory.mktemp("microphone")
-    counter = np.arange(60 * samplerate) % TURN + 1
+    counter = np.arange(60 * samplerate // TURN * TURN) % TURN + 1  # whole turns, again and again
     (folder / "counter.raw").write_bytes(counter.astype("<i2").tobytes())
     subprocess.run([SCRIPT, "start", folder, str(samplerate)], check=True, timeout=DEADLINE)
     player = None
     try:
+        play = [SCRIPT, "play", folder, str(samplerate), folder / "counter.raw"]
         player = subprocess.Popen(
-            [SCRIPT, "play", folder, str(samplerate), folder / "counter.raw"],
+            ["bash", "-c", 'while "$@"; do :; done', "player", *play],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         yield Microphone(folder, samplerate)
     finally:
         if player is not None:
-            player.terminate()
+            os.killpg(player.pid, signal.SIGTERM)
             player.wait(DEADLINE)
         subprocess.run([SCRIPT, "stop", folder], check=True, timeout=DEADLINE)
 

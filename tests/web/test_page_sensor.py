@@ -301,7 +301,7 @@ def test_where_there_is_no_file_it_is_said_why(
 
 @pytest.fixture
 def door(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoorSensor]:
-    monkeypatch.setattr(door_sensor, "DEADLINE", 100.0)  # a process starts for the first answer
+    monkeypatch.setattr(door_sensor, "DEADLINE", 240.0)  # a process starts for the first answer
     folder = door_folder(settings.home / "run", WEB)
     server = PageDoor(folder)
     server.start()
