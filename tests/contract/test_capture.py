@@ -414,7 +414,6 @@ def test_what_flac_cannot_hold_is_refused(
     make(**settings | {"file_format": "wav"})
 
 
-@pytest.mark.timeout(600)
 def test_ten_minutes_at_384_khz_stream_to_the_disk(make: Make) -> None:
     recorder = make(pace="fast", samplerate=384_000, duration=600, file_format="flac")
     make(pace="fast", samplerate=384_000, duration=1).record(WOOD)

@@ -201,7 +201,6 @@ def test_a_worker_that_is_killed_is_started_again_and_works(sensor: Sensor) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
 def test_no_recording_is_lost_when_a_worker_is_killed(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from tests.sensors import Sensor, sensor_at, wait_for
 from tests.services import free_port
 from tests.web.chromium import PHONE, chromium, opened
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
