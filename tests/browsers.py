@@ -3,7 +3,6 @@
 import http.cookiejar
 import json
 import re
-import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,6 +11,7 @@ from typing import Any
 from acoupi.config.page_keys import Keys, write_keys
 from acoupi.stack.settings import Settings
 from acoupi.stack.web import keys_file
+from tests.services import DEADLINE
 
 PASSWORD = "the owl sleeps at noon"
 
@@ -19,13 +19,6 @@ PASSWORD = "the owl sleeps at noon"
 def choose_password(settings: Settings) -> None:
     """Let the owner of a home log in."""
     write_keys(keys_file(settings), Keys.with_token()[0].with_password(PASSWORD)[0])
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Browser:
@@ -37,19 +30,19 @@ class Browser:
         self._opener = urllib.request.build_opener(cookies)
 
     def get(self, path: str) -> str:
-        with self._opener.open(self.base + path, timeout=60) as answer:
+        with self._opener.open(self.base + path, timeout=DEADLINE) as answer:
             text: str = answer.read().decode()
             return text
 
     def begins(self, path: str, length: int) -> bytes:
         """The first bytes of something that may have no end."""
-        with self._opener.open(self.base + path, timeout=60) as answer:
+        with self._opener.open(self.base + path, timeout=DEADLINE) as answer:
             content: bytes = answer.read(length)
             return content
 
     def first(self, path: str, kind: str) -> dict[str, Any]:
         """The first event of a kind in a stream."""
-        with self._opener.open(self.base + path, timeout=60) as answer:
+        with self._opener.open(self.base + path, timeout=DEADLINE) as answer:
             lines = iter(answer.readline, b"")
             next(line for line in lines if line == f"event: {kind}\n".encode())
             found: dict[str, Any] = json.loads(next(lines).removeprefix(b"data: "))
@@ -63,7 +56,7 @@ class Browser:
         form = urllib.parse.urlencode(fields).encode()
         request = urllib.request.Request(self.base + path, form, {"Origin": self.base})
         try:
-            with self._opener.open(request, timeout=60) as answer:
+            with self._opener.open(request, timeout=DEADLINE) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -69,8 +69,11 @@ class RunningClock(Clock):
     def seconds(self) -> float:  # type: ignore[override]
         return time.monotonic() - self._began
 
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._began = time.monotonic() - seconds
+
     def boot(self) -> None:
         """Begin a boot, with the system clock where it is."""
-        now = self.now
-        self._began = time.monotonic() - 30
+        now, self.seconds = self.now, 30
         self.boot_id, self.now = uuid4(), now

@@ -9,7 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.clocks import Clock
+from tests.clocks import Clock, RunningClock
 from tests.disks import Disk
 
 # How long an example takes says how busy the machine is, and no more.
@@ -77,6 +77,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time stands still, and the test moves it."""
     clock = Clock()
+    clock.install(monkeypatch)
+    return clock
+
+
+@pytest.fixture
+def running_clock(monkeypatch: pytest.MonkeyPatch) -> RunningClock:
+    """Time passes, and the test may set the clock."""
+    clock = RunningClock()
     clock.install(monkeypatch)
     return clock
 

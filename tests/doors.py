@@ -9,8 +9,7 @@ from acoupi.door.client import Door
 from acoupi.door.folders import door_folder, waiting_folder
 from acoupi.door.server import DoorServer, Limits, Role
 from acoupi.door.waiting import WaitingCalls
-
-PATIENCE = 30.0
+from tests.services import DEADLINE
 
 
 def every_method(store_class: type) -> frozenset[str]:
@@ -45,7 +44,7 @@ class Doors:
             limits=self._limits,
         )
         self.server.start()
-        assert self.server.listens.wait(PATIENCE)
+        assert self.server.listens.wait(DEADLINE)
 
     def close(self) -> None:
         if self.server is not None:

@@ -10,11 +10,9 @@ import uvicorn
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.ingest import make_ingest
 from acoupi.hub.parts import Hub
-from tests.services import Authority, eventually, free_port
+from tests.services import DEADLINE, Authority, eventually, free_port
 
 __all__ = ["served"]
-
-DEADLINE = 60.0
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.services import free_port
+from tests.services import DEADLINE, free_port
 
 __all__ = ["Postgres", "postgres", "running_postgres"]
 
@@ -56,7 +56,9 @@ def running_postgres(options: str = "-F") -> Iterator[Postgres]:
         os.chown(folder, owner.pw_uid, owner.pw_gid)
 
     def run(*command: str) -> None:
-        subprocess.run(command, check=True, user=user, cwd=folder, capture_output=True, timeout=60)
+        subprocess.run(
+            command, check=True, user=user, cwd=folder, capture_output=True, timeout=DEADLINE
+        )
 
     data = str(folder / "data")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} {options}"

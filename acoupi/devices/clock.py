@@ -6,7 +6,7 @@ import subprocess
 import zoneinfo
 from pathlib import Path
 
-from acoupi.audio.system_clock import read_clock_state
+from acoupi.audio import system_clock
 
 __all__ = ["get_system_timezone", "is_clock_synchronised", "set_system_timezone"]
 
@@ -21,7 +21,7 @@ def is_clock_synchronised() -> bool | None:
     The kernel knows it from chrony, ntpd or systemd-timesyncd. A board that starts
     without a network can have a wrong clock for hours.
     """
-    return read_clock_state().is_synchronised
+    return system_clock.read_clock_state().is_synchronised
 
 
 def get_system_timezone() -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import acoupi
 from acoupi import devices
 from acoupi.alarms.limits import Alarms
-from acoupi.audio.system_clock import read_clock_state
+from acoupi.audio import system_clock
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
@@ -114,7 +114,7 @@ class StateFinder:
             detections=self._ask("count_detections_by_model", {}),
             messages=_asked(self._messages, "count_deliveries", {}),
             disks={folder: _space(folder) for folder in self._folders},
-            clock_error_s=read_clock_state().error,
+            clock_error_s=system_clock.read_clock_state().error,
             space=None
             if self._store.space is None
             else space_state(self._store, self._store.space),

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from acoupi import __version__, clock
-from acoupi.audio.system_clock import read_clock_state
+from acoupi.audio import system_clock
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteReader
 from acoupi.components.stores.database import stores_that_only_read
@@ -122,7 +122,7 @@ class PageSensor:
         with using_home(settings.home):
             sensor = running_sensor(settings)
             status = sensor_status(sensor)
-        state = read_clock_state()
+        state = system_clock.read_clock_state()
         words = status.model_dump(mode="json")
         return {
             "time": clock.utc_now().isoformat(),

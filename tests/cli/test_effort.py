@@ -16,6 +16,7 @@ from acoupi.components import SqliteStore
 from acoupi.data import EffortSpan, EffortState
 from acoupi.effort import CapturePlan, DailyWindows
 from tests.cli.support import Run, data_of, lines_of
+from tests.clocks import Clock
 
 S = EffortState
 START = datetime.datetime(2024, 6, 1, 19, tzinfo=datetime.UTC)  # 20:00 in London
@@ -277,13 +278,13 @@ def test_a_hole_with_several_reasons_is_one(run: Run, store: SqliteStore) -> Non
 
 
 def test_a_deployment_that_goes_on_is_told_until_its_last_sign_of_life(
-    run: Run, sensor: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, sensor: Path, clock: Clock
 ) -> None:
     store = SqliteStore(sensor / "data" / "metadata.db")
     store.note_plan(SITE, PLAN, START)
     for minutes in (0, 10, 20):
         record(store, minutes)
-    monkeypatch.setattr(data, "utc_now", lambda: at(35))
+    clock.now = at(35)
 
     found = data_of(run("effort", "--json"))
 

@@ -30,7 +30,7 @@ from acoupi.services.construction import load_program
 from acoupi.stack.settings import Settings
 from tests.cli.support import Run, data_of
 from tests.cli.test_heard import write_tone
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import at, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -334,7 +334,7 @@ class Terminal:
 
     def press(self, key: str) -> None:
         """Press a key once it is waited for: what is typed earlier is lost, as getchar does it."""
-        eventually(lambda: not self._waits_for_lines(), f"{key!r} is waited for", 60)
+        eventually(lambda: not self._waits_for_lines(), f"{key!r} is waited for")
         os.write(self._descriptor, key.encode())
 
     def type(self, line: str) -> None:
@@ -356,7 +356,7 @@ def on_terminal(*words: str) -> Iterator[Terminal]:
         os.close(theirs)
         try:
             yield Terminal(ours)
-            assert process.wait(60) == 0
+            assert process.wait(DEADLINE) == 0
         finally:
             process.kill()
             os.close(ours)

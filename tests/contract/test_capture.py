@@ -1,4 +1,8 @@
-"""Recordings and the stream they are cut from: nothing missing, and every fault told."""
+"""Recordings and the stream they are cut from: nothing missing, and every fault told.
+
+A fault of a simulated microphone has its time in the stream. The first recording begins later in
+it, by as much as this machine is slow: half a second and more are left for that.
+"""
 
 import datetime
 import random
@@ -27,6 +31,7 @@ from acoupi.errors import (
 )
 from tests.clocks import RunningClock
 from tests.disks import Disk
+from tests.services import DEADLINE, eventually
 
 RATE = 8000
 WOOD = data.Deployment(name="Wood")
@@ -109,7 +114,7 @@ def test_the_report_is_in_the_file_too(make: Make, file_format: str) -> None:
 
 @pytest.mark.parametrize("pace", ["realtime", "fast"])
 def test_an_overrun_is_located_and_silence_stands_in_its_place(make: Make, pace: str) -> None:
-    recorder = make("overrun:0.3:0.025", pace, duration=0.5)
+    recorder = make("overrun:0.8:0.025", pace, duration=1)
 
     recording = recorder.record(WOOD)
 
@@ -120,35 +125,34 @@ def test_an_overrun_is_located_and_silence_stands_in_its_place(make: Make, pace:
         range(overrun.frame, overrun.frame + overrun.frames)
     )
     assert heard[overrun.frame + overrun.frames] - heard[overrun.frame - 1] == 201
-    assert recording.duration == 0.5
+    assert recording.duration == 1
 
 
 def test_a_microphone_that_is_pulled_out_and_back_is_found_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "_FIRST_PAUSE", 0.05)
-    recorder = make("unplug:0.42:0.3")
-    recordings, errors = [recorder.record(WOOD)], []
+    recorder = make("unplug:1.6:0.3", duration=1, interval=1)
+    made = [recorder.record(WOOD)]
+    stream_of_before = report(made[0]).stream_id
 
-    while len(recordings) < 4:
+    while report(made[-1]).stream_id == stream_of_before or len(made) < 4:
         try:
-            recordings.append(recorder.record(WOOD))
-        except DeviceError as error:
-            errors.append(error)
+            made.append(recorder.record(WOOD))
+        except DeviceError as error:  # Unless it was pulled out just between two.
+            made += [error.kept] if isinstance(error.kept, data.Recording) else []
 
-    first, *rest = (report(recording) for recording in recordings)
-    assert errors
-    cut_short = errors[0].kept
-    assert isinstance(cut_short, data.Recording)
-    assert report(cut_short).incomplete is data.IncompleteReason.DEVICE_LOST
-    assert "stopped" in report(cut_short).incomplete_detail
-    assert breaks(values(recordings[0], cut_short)) == 0
-    assert report(cut_short).first_frame == first.frames
-    assert len({r.stream_id for r in rest}) == 1
-    assert rest[0].stream_id != first.stream_id
-    assert rest[0].first_frame == 0
-    assert rest[0].gap_before_frames > 0.25 * RATE
-    assert breaks(values(*recordings[1:])) == 0
+    before = [one for one in made if report(one).stream_id == stream_of_before]
+    after = made[len(before) :]
+    cut_short = report(before[-1])
+    assert cut_short.incomplete is data.IncompleteReason.DEVICE_LOST
+    assert "stopped" in cut_short.incomplete_detail
+    assert cut_short.first_frame == report(before[-2]).first_frame + RATE
+    assert breaks(values(*before)) == 0
+    assert len({report(one).stream_id for one in after}) == 1
+    assert report(after[0]).first_frame == 0
+    assert report(after[0]).gap_before_frames > 0.25 * RATE
+    assert breaks(values(*after)) == 0
 
 
 def test_a_microphone_that_stays_away_is_missing(make: Make) -> None:
@@ -179,19 +183,22 @@ def test_a_microphone_pulled_out_between_recordings_is_noticed_and_found_again(
 ) -> None:
     monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(keeper, "_FIRST_PAUSE", 0.05)
-    recorder, told = make("unplug:0.6:0.4"), Told()
+    recorder, told = make("unplug:1:1000"), Told()
     recorder.device_listener = told
     first = recorder.record(WOOD)
 
-    assert told.back.wait(30)  # Nobody asked for a recording meanwhile.
+    eventually(lambda: len(told.missing) > 1)  # Opening it fails until it is back.
+    recorder._stream_source().script.gone_until = 0  # type: ignore[attr-defined]
+    assert told.back.wait(DEADLINE)  # Nobody asked for a recording meanwhile.
 
     since, error = told.missing[0]
     assert "stopped" in error.message
-    assert (since - first.created_on).total_seconds() == pytest.approx(0.6, abs=0.1)
-    assert len(told.missing) > 1  # Opening it failed until it was back.
     assert {when for when, _ in told.missing} == {since}
-    later = [recorder.record(WOOD) for _ in range(3)]
-    assert report(later[-1]).stream_id != report(first).stream_id
+    made = [first, *(recorder.record(WOOD) for _ in range(5))]  # Of before, there is a second.
+    *_, last = (one for one in made if report(one).stream_id == report(first).stream_id)
+    assert last is not made[-1]
+    silence = since - last.created_on - datetime.timedelta(seconds=last.duration)
+    assert -0.01 <= silence.total_seconds() < 0.12  # A rest of less than 0.1 s is not recorded.
 
 
 def test_a_microphone_that_falls_silent_is_noticed_and_what_came_before_is_recorded(
@@ -199,17 +206,17 @@ def test_a_microphone_that_falls_silent_is_noticed_and_what_came_before_is_recor
 ) -> None:
     monkeypatch.setattr(keeper, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(stream, "STALL_SECONDS", 0.5)
-    recorder, told = make("stall:0.4:1000"), Told()
+    recorder, told = make("stall:1.5:100", duration=0.8, interval=0.8), Told()
     recorder.device_listener = told
     first = recorder.record(WOOD)
-    assert told.back.wait(30)  # Another stream is open by now.
+    assert told.back.wait(DEADLINE)  # Another stream is open by now.
     assert "delivered nothing" in str(told.missing[0][1].why)
 
     rest = recorder.record(WOOD)
 
     assert report(rest).stream_id == report(first).stream_id
     assert report(rest).incomplete is data.IncompleteReason.DEVICE_LOST
-    assert 0 < rest.duration < 0.25
+    assert 0 < rest.duration < 0.8
     assert breaks(values(first, rest)) == 0
     assert report(recorder.record(WOOD)).stream_id != report(first).stream_id
 
@@ -227,13 +234,13 @@ def test_a_microphone_that_is_closed_on_purpose_is_not_missed(
     assert recorder._watch is not None
     thread = recorder._watch._thread
     assert thread is not None
-    thread.join(30)
+    thread.join(DEADLINE)
     assert not thread.is_alive()
     assert told.missing == []
 
 
 def test_a_stall_is_an_overrun_once_sound_comes_again(make: Make) -> None:
-    recording = make("stall:0.1:0.2", duration=0.6).record(WOOD)
+    recording = make("stall:1:0.2", duration=1.5).record(WOOD)
 
     assert sum(o.frames for o in report(recording).overruns) == pytest.approx(0.2 * RATE, abs=100)
 
@@ -273,13 +280,11 @@ def test_offset_and_clipping_show_in_the_health(
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_step_of_the_clock_during_a_recording_neither_stretches_nor_reorders(
-    make: Make, monkeypatch: pytest.MonkeyPatch, step: float
+    make: Make, running_clock: RunningClock, step: float
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     recorder = make(duration=0.5, interval=0.5)
     recordings = [recorder.record(WOOD)]
-    timer = threading.Timer(0.2, lambda: clock.step(step))
+    timer = threading.Timer(0.2, lambda: running_clock.step(step))
     timer.start()
 
     recordings += [recorder.record(WOOD) for _ in range(3)]
@@ -409,7 +414,6 @@ def test_what_flac_cannot_hold_is_refused(
     make(**settings | {"file_format": "wav"})
 
 
-@pytest.mark.timeout(600)
 def test_ten_minutes_at_384_khz_stream_to_the_disk(make: Make) -> None:
     recorder = make(pace="fast", samplerate=384_000, duration=600, file_format="flac")
     make(pace="fast", samplerate=384_000, duration=1).record(WOOD)

@@ -43,6 +43,7 @@ from acoupi.services.doors import ROLES
 from acoupi.stack.doors import WEB
 from acoupi.web.door_sensor import DoorReader
 from tests.hubs import served
+from tests.services import DEADLINE
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 BAT, BIRD = "Myotis nattereri", "Turdus merula"
@@ -112,7 +113,7 @@ def reader(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
         limits = Limits(rows=3)
         server = DoorServer(WEB, folder, waiting, ROLES[WEB], find=lambda *_: reader, limits=limits)
         server.start()
-        assert server.listens.wait(30)
+        assert server.listens.wait(DEADLINE)
         yield DoorReader(folder)
         server.close()
 

@@ -35,6 +35,7 @@ from acoupi.errors import (
 )
 from tests.clocks import RunningClock
 from tests.disks import Disk
+from tests.services import DEADLINE
 
 RATE = 8000
 
@@ -210,14 +211,12 @@ def test_it_was_recorded_when_it_says(make: Make, deployment: data.Deployment) -
 
 
 def test_names_never_collide_whatever_the_clock_says(
-    make: Make, folder: Path, deployment: data.Deployment, monkeypatch: pytest.MonkeyPatch
+    make: Make, folder: Path, deployment: data.Deployment, running_clock: RunningClock
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     recorder = make(duration=0.05)
 
     for _ in range(3):
-        clock.now = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
+        running_clock.now = datetime.datetime(2024, 8, 1, 12, tzinfo=datetime.UTC)
         recorder.record(deployment)
 
     assert len(list(folder.iterdir())) == 3
@@ -250,7 +249,7 @@ def test_two_recorders_do_not_disturb_each_other(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
 
     assert sorted(read_info(path).samplerate for path in folder.iterdir()) == [RATE, RATE * 2]
 
@@ -264,7 +263,7 @@ def test_one_recorder_can_be_asked_from_many_threads(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(DEADLINE)
 
     assert [read_info(path).frames for path in folder.iterdir()] == [RATE // 20] * 4
 

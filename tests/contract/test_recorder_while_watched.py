@@ -13,6 +13,7 @@ from acoupi.audio.live import LiveThread
 from acoupi.audio.live_ring import COLUMNS, SOUND, Entry, RingReader, live_folder, touch_mark
 from acoupi.audio.simulated import SimulatedAudio
 from acoupi.components.audio_recorder import PARecorder
+from tests.services import DEADLINE
 
 RATE = 384_000
 WOOD = data.Deployment(name="Wood")
@@ -52,7 +53,7 @@ def test_no_sample_is_lost_while_somebody_watches_and_listens(
                 shown[name] += readers[name].read()
     finally:
         live.stop()
-        live.join(10)
+        live.join(DEADLINE)
 
     reports = [one.capture for one in recordings if one.capture is not None]
     assert len(reports) == len(recordings)

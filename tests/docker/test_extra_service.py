@@ -1,6 +1,5 @@
 """A service that is no worker, in a container beside the workers."""
 
-import os
 import urllib.request
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from tests.docker.beside.hello_service import ENTRY_POINTS, NAME, PORT
 from tests.docker.bundles import QUICK, Bundle
 from tests.docker.conftest import build_on
 from tests.packages import install
+from tests.services import free_port
 
-OUTSIDE = 20000 + os.getpid() % 10000
+OUTSIDE = free_port()
 """The port on this machine, chosen in ``.env``."""
 
 

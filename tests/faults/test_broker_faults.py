@@ -12,7 +12,7 @@ from acoupi.system import get_status
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 from tests.services import Redis
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(params=["of the target", "elsewhere"])

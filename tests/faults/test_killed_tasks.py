@@ -93,7 +93,6 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_sensor_that_is_killed_again_and_again_keeps_its_books(
     tmp_path: Path, kept: Path
 ) -> None:

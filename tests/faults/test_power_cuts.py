@@ -1,7 +1,5 @@
 """What is left on a disk whose power is cut: only what was synced."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,29 +18,14 @@ from acoupi.system import (
 )
 from acoupi.testing import make_recording
 from tests.clocks import Clock
-from tests.rig import part_of_rig, require_disk
 
 RATE = 8000
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Any]:
-    """A disk of its own, mounted; it writes nothing by itself."""
-    require_disk()
-    disk = part_of_rig("disk").Disk(tmp_path)
-    disk.make()
-    try:
-        yield disk
-    finally:
-        disk.unmount()
-
-
 @pytest.mark.parametrize("kind", formats.FORMATS, ids=lambda kind: kind.NAME)
 def test_a_long_recording_loses_its_last_seconds_with_the_power_and_not_all(
-    disk: Any, kind: formats.SoundFormat, monkeypatch: pytest.MonkeyPatch
+    disk: Any, kind: formats.SoundFormat, clock: Clock
 ) -> None:
-    clock = Clock()
-    clock.install(monkeypatch)
     recording = make_recording(duration=60, samplerate=RATE)
     path = disk.path / "spool" / f"{recording.id}.{kind.NAME}"
     guano = build_guano(guano_of_recording(recording))

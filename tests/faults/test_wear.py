@@ -15,22 +15,9 @@ from acoupi.components import SqliteMessageStore, SqliteStore, types
 from acoupi.components.message_stores.outbox import OutboxLimits
 from acoupi.tasks import generate_file_management_task
 from acoupi.testing import InMemoryStore, make_recording, make_wav
-from tests.rig import part_of_rig, require_disk
 
 RATE = 8000
 BUDGET = OutboxLimits(bytes_per_day=1_000_000)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Any]:
-    """A disk of its own, mounted; it writes nothing by itself."""
-    require_disk()
-    disk = part_of_rig("disk").Disk(tmp_path)
-    disk.make()
-    try:
-        yield disk
-    finally:
-        disk.unmount()
 
 
 @pytest.fixture

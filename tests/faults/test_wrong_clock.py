@@ -10,7 +10,7 @@ from tests.rig import part_of_rig
 from tests.sensors import sensor_at, wait_for
 from tests.services import require_program
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 HOURS = 7200.0
 WORKERS = ("recording", "detection", "default")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,18 +27,9 @@ from acoupi.hub.parts import Hub as Parts
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.services.reporting import generate_hub_task
 from acoupi.space import HubAudio
-from tests.services import free_port
+from tests.services import DEADLINE, eventually, free_port
 
-__all__ = ["DEADLINE", "Hub", "Sensor", "wait_for"]
-
-DEADLINE = 60.0
-
-
-def wait_for(condition: Any, what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen within {DEADLINE} s"
-        threading.Event().wait(0.02)
+__all__ = ["Hub", "Sensor"]
 
 
 class Hub:
@@ -63,7 +53,7 @@ class Hub:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
-        wait_for(lambda: self.server.started, "the start of the hub")
+        eventually(lambda: self.server.started, "the start of the hub")
 
     def parts(self, database: HubDatabase) -> Parts:
         """Return what it consists of."""
@@ -86,7 +76,7 @@ class Hub:
         command += [] if self.audio is None else ["--audio", str(self.audio)]
         environment = {**os.environ, "ACOUPI_HUB_DATABASE": self.database}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, "an answer of the hub")
+        eventually(self._answers, "an answer of the hub")
 
     def _answers(self) -> bool:
         try:

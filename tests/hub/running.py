@@ -9,7 +9,7 @@ from pathlib import Path
 import requests
 
 from tests.hub import gated
-from tests.services import Authority, RabbitMQ, Redis, eventually, free_port
+from tests.services import DEADLINE, Authority, RabbitMQ, Redis, eventually, free_port
 
 __all__ = ["LONG", "RunningHub", "kill"]
 
@@ -126,4 +126,4 @@ class RunningHub:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(60)
+    process.wait(DEADLINE)

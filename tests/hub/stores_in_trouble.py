@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.services import DEADLINE
+
 __all__ = ["Front", "Mood", "in_front_of"]
 
-PATIENCE = 60
 EVERY = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST"})
 
 
@@ -62,14 +63,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             error = f"<Error><Code>{mood.code}</Code><Message>no</Message></Error>".encode()
             self._say(mood.status, {}, error)
         else:
-            front.end.wait(PATIENCE)
+            front.end.wait(DEADLINE)
             self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = _answer  # noqa: N815
 
     def _pass_on(self, body: bytes) -> None:
         place = urlsplit(self.front.behind)
-        there = http.client.HTTPConnection(place.hostname or "", place.port, timeout=PATIENCE)
+        there = http.client.HTTPConnection(place.hostname or "", place.port, timeout=DEADLINE)
         try:
             there.request(self.command, self.path, body, dict(self.headers))
             answer = there.getresponse()
@@ -109,4 +110,4 @@ def in_front_of(url: str) -> Iterator[Front]:
         finally:
             front.end.set()
             server.shutdown()
-            thread.join(PATIENCE)
+            thread.join(DEADLINE)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from acoupi.hub.archive_rows import Season
 from acoupi.hub.archive_runs import Order, Watcher, analyse_archive, program_of, zone_of
 from tests.hub.recorders import RATE, song_meter, wav_bytes, write
 from tests.postgres import Postgres
-from tests.services import free_port
+from tests.services import eventually, free_port
 
 FILES = 12
-PATIENCE = 90.0
 Say = Callable[..., Any]
 
 
@@ -62,13 +60,6 @@ def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
         return connection.execute(statement).fetchall()  # type: ignore[call-overload, no-any-return]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def analysing(card: Path) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
     started: list[subprocess.Popen[bytes]] = []
@@ -95,7 +86,7 @@ def test_a_killed_run_goes_on_and_ends_with_every_recording_once(
     url: str, card: Path, analysing: Callable[[], "subprocess.Popen[bytes]"], tmp_path: Path
 ) -> None:
     killed = analysing()
-    wait_for(lambda: done(url) >= 2)
+    eventually(lambda: done(url) >= 2)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
 

@@ -29,6 +29,7 @@ from acoupi.hub.sensors import get_sensors
 from acoupi.hub.workers import add_worker
 from acoupi.reports import ProgramReport
 from tests.hub.recorders import RATE, audiomoth, read_frames, song_meter, wav_bytes, write
+from tests.services import DEADLINE
 
 PROGRAM = ProgramReport(program="bats", settings="{}", digest="d")
 TakeIn = Callable[..., TakenIn]
@@ -389,7 +390,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
     for name, value in {**keys, "AWS_ENDPOINT_URL": url}.items():
         monkeypatch.setenv(name, value)
-    assert requests.put(f"{url}/bats", timeout=60).status_code == 200
+    assert requests.put(f"{url}/bats", timeout=DEADLINE).status_code == 200
     yield f"{url}/bats"
     server.stop()
 
@@ -405,7 +406,7 @@ def test_a_bucket_is_taken_in_as_a_folder_is_and_its_pieces_read_in_place(
     write(folder / "cut_20240702_010000.wav", wav_bytes(1, 0)[:-4000])
     write(folder / "CONFIG.TXT", b"hello")
     for path in folder.iterdir():
-        sent = requests.put(f"{bucket}/2024/x/{path.name}", path.read_bytes(), timeout=60)
+        sent = requests.put(f"{bucket}/2024/x/{path.name}", path.read_bytes(), timeout=DEADLINE)
         assert sent.status_code == 200
     archive = open_archive("s3://bats/2024")
 

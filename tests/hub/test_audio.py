@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 from starlette.testclient import TestClient
 
 from acoupi.components.stores import SqliteStore
@@ -36,23 +35,13 @@ from acoupi.hub.taking_in import take_in
 from acoupi.hub.tokens import digest_of
 from acoupi.reports import digest_header
 from tests.clocks import Clock
-from tests.postgres import Postgres
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import recording
 
 DAY = 86_400
 SOUND = bytes(range(256)) * 40 + b"end"
 SHA256 = hashlib.sha256(SOUND).hexdigest()
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -65,7 +54,7 @@ def store(
     url, bucket = request.getfixturevalue("s3_server"), f"bucket-{uuid4().hex[:8]}"
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
         monkeypatch.setenv(name, value)
-    assert requests.put(f"{url}/{bucket}", timeout=60).status_code == 200
+    assert requests.put(f"{url}/{bucket}", timeout=DEADLINE).status_code == 200
     return open_store(f"s3://{bucket}/some/where")
 
 
@@ -219,10 +208,8 @@ class Server:
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[HubDatabase]:
-    database = HubDatabase(postgres.new_database("audio"))
-    yield database
-    database.close()
+def database(hub: HubDatabase) -> HubDatabase:
+    return hub
 
 
 @pytest.fixture
@@ -316,10 +303,8 @@ def test_what_was_begun_of_an_earlier_state_of_a_file_goes(one_server: Server) -
 
 
 def test_chunks_of_a_sound_that_was_given_up_go_after_a_month_without_a_word(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, clock: Clock
 ) -> None:
-    clock = Clock()
-    clock.install(monkeypatch)
     assert server.hub.audio is not None
     server.put(0, SOUND[:5000])
     clock.advance(29 * DAY)
@@ -342,11 +327,8 @@ def test_chunks_of_a_sound_that_was_given_up_go_after_a_month_without_a_word(
     assert server.heard() == SOUND
 
 
-def test_what_is_being_removed_is_told_until_it_is_gone(
-    one_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, store = Clock(), one_server.hub.audio
-    clock.install(monkeypatch)
+def test_what_is_being_removed_is_told_until_it_is_gone(one_server: Server, clock: Clock) -> None:
+    store = one_server.hub.audio
     assert isinstance(store, FolderStore)
     one_server.put(0, SOUND)
     clock.advance(31 * DAY)
@@ -375,10 +357,9 @@ class Slow(FolderStore):
 
 
 def test_a_sound_that_is_given_up_while_it_is_taken_in_is_sent_again(
-    database: HubDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: HubDatabase, tmp_path: Path, clock: Clock
 ) -> None:
-    clock, store = Clock(), Slow(tmp_path / "kept")
-    clock.install(monkeypatch)
+    store = Slow(tmp_path / "kept")
     store.folder.mkdir()
     server = Server(database, store, tmp_path)
     server.put(0, SOUND)
@@ -393,10 +374,8 @@ def test_a_sound_that_is_given_up_while_it_is_taken_in_is_sent_again(
 
 
 def test_a_hub_that_serves_removes_what_was_given_up_in_lots(
-    one_server: Server, monkeypatch: pytest.MonkeyPatch
+    one_server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
-    clock.install(monkeypatch)
     monkeypatch.setattr(tidying, "PAUSE", 0.01)
     store = one_server.hub.audio
     assert isinstance(store, FolderStore)
@@ -405,7 +384,7 @@ def test_a_hub_that_serves_removes_what_was_given_up_in_lots(
     clock.advance(31 * DAY)
 
     with tidying.tidying(one_server.hub):
-        eventually(lambda: not any(store.folder.iterdir()), "an empty store", 60)
+        eventually(lambda: not any(store.folder.iterdir()), "an empty store")
 
 
 def test_a_sensor_sends_only_sound_of_its_own_recordings(one_server: Server) -> None:
@@ -451,10 +430,9 @@ def test_a_full_store_is_told_to_the_sensor_and_once_a_minute_in_the_log(
     database: HubDatabase,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
 ) -> None:
-    clock, words = Clock(), "the hub has no room for more sound (here)."
-    clock.install(monkeypatch)
+    words = "the hub has no room for more sound (here)."
     server = Server(database, Refusing(tmp_path), tmp_path)
     for _ in range(2):
         told = server.put(0, SOUND)

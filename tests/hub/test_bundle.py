@@ -36,7 +36,7 @@ from acoupi.hub.bundle.services import worker_name
 from acoupi.hub.bundle.setting_up import set_up_hub
 from acoupi.services.hub import make_messenger
 from acoupi.writing import write_files
-from tests.services import free_port
+from tests.services import DEADLINE, free_port
 
 NAME = {"name": "hub.example.org"}
 EVERYTHING = {
@@ -542,7 +542,7 @@ def test_a_sensor_trusts_the_authority_that_it_is_given_and_no_other(
             sure.close()
             unsure.close()
             server.shutdown()
-            thread.join(60)
+            thread.join(DEADLINE)
 
 
 def messenger_of(url: str, authority: str | None) -> HubMessenger:

@@ -37,10 +37,8 @@ Visit = Callable[[str], TestClient]
 
 
 @pytest.fixture
-def database(url: str) -> Iterator[HubDatabase]:
-    database = HubDatabase(url)
-    yield database
-    database.close()
+def database(hub: HubDatabase) -> HubDatabase:
+    return hub
 
 
 @pytest.fixture

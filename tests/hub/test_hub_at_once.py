@@ -34,10 +34,9 @@ from acoupi.reports import (
     Report,
     SoundReport,
 )
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 from tests.stores import SITE, at, deployment, detection
 
-DEADLINE = 60.0
 PROGRAM = "acoupi.programs.demo"
 
 

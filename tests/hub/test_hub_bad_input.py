@@ -50,10 +50,8 @@ LAST = datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12)))
 
 
 @pytest.fixture
-def hub(url: str, tmp_path: Path) -> Iterator[Hub]:
-    database = HubDatabase(url)
-    yield Hub(database, open_store(str(tmp_path)))
-    database.close()
+def hub(hub: HubDatabase, tmp_path: Path) -> Hub:
+    return Hub(hub, open_store(str(tmp_path)))
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from acoupi.hub.ingest import serving_here
 from acoupi.hub.parts import Hub
 from acoupi.hub.sensors import add_sensor, make_token
 from acoupi.web import prompt
-
-DEADLINE = 60.0
+from tests.services import DEADLINE
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from acoupi.hub.sensors import add_sensor, make_token, withdraw_token
 from acoupi.hub.taking_in import take_in
 from acoupi.hub.workers import add_worker, withdraw_worker
 from acoupi.reports import DeploymentReport, ProgramReport, RecordingReport, Report
-from tests.postgres import Postgres
 from tests.stores import SITE, at
 
 Doors = dict[tuple[str, str], set[str]]
@@ -57,10 +56,8 @@ LEFT_TO_THE_HUB = Report(
 
 
 @pytest.fixture
-def hub(postgres: Postgres, tmp_path: Path) -> Iterator[Hub]:
-    database = HubDatabase(postgres.new_database("doors"))
-    yield Hub(database, open_store(str(tmp_path)))
-    database.close()
+def hub(hub: HubDatabase, tmp_path: Path) -> Hub:
+    return Hub(hub, open_store(str(tmp_path)))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """What `acoupi hub status` is told by the database of a hub."""
 
 import datetime
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -11,13 +9,11 @@ from acoupi.data import to_microseconds
 from acoupi.hub.bundle.facts import hub_facts
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.sensors import add_sensor, make_token
-from tests.postgres import Postgres
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[HubDatabase]:
-    with closing(HubDatabase(postgres.new_database("hub_facts"))) as hub:
-        yield hub
+def database(hub: HubDatabase) -> HubDatabase:
+    return hub
 
 
 def test_an_empty_hub_has_nothing_and_nothing_is_wrong(database: HubDatabase) -> None:

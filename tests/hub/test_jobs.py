@@ -51,10 +51,8 @@ PROGRAM = "acoupi.programs.demo"
 
 
 @pytest.fixture
-def hub(url: str, tmp_path: Path) -> Iterator[Hub]:
-    database = HubDatabase(url)
-    yield Hub(database, open_store(str(tmp_path)))
-    database.close()
+def hub(hub: HubDatabase, tmp_path: Path) -> Hub:
+    return Hub(hub, open_store(str(tmp_path)))
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from acoupi.hub.sensors import add_sensor
 from acoupi.hub.taking_in import take_in
 from tests.hubs import served
 from tests.postgres import Postgres
-from tests.services import make_authority
+from tests.services import DEADLINE, make_authority
 from tests.stores import at, deployment, detection, output, recording
 
 OAK = deployment(name="Oak", latitude=51.54321, longitude=-0.02345, ended_on=at(3600))
@@ -383,7 +383,7 @@ def test_what_is_no_hub_or_another_is_named(
                 list(reader.recordings(Filters()))
         finally:
             server.shutdown()
-            thread.join(60)
+            thread.join(DEADLINE)
     assert all((refused.value.message, refused.value.why, refused.value.help))
 
 

@@ -38,8 +38,9 @@ from acoupi.system.deployments import end_deployment, start_deployment
 from acoupi.system.lifecycle import finish, setup_program
 from acoupi.system.sensor import Sensor as HomeSensor
 from tests.clocks import Clock
-from tests.hub.reporting import DEADLINE, Hub, Sensor, wait_for
+from tests.hub.reporting import Hub, Sensor
 from tests.postgres import Postgres
+from tests.services import DEADLINE, eventually
 from tests.stores import SITE, at, deployment, detection, output, recording
 
 
@@ -102,7 +103,7 @@ def test_everything_arrives_once_though_hub_and_link_fail(hub: Hub, sensor: Sens
     hub.start_process()
     sending = threading.Thread(target=sensor.report)
     sending.start()
-    wait_for(lambda: sensor.standing().acknowledged_on is not None, "a first acknowledgement")
+    eventually(lambda: sensor.standing().acknowledged_on is not None, "a first acknowledgement")
     hub.kill()
     sending.join(DEADLINE)
     # while the link is down, all goes on
@@ -311,9 +312,8 @@ def test_where_nothing_changes_the_hub_still_hears_of_the_sensor(hub: Hub, senso
 
 
 def test_no_more_is_sent_than_a_day_may_cost(
-    hub: Hub, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Clock().install(monkeypatch)  # it does not get midnight meanwhile
+    hub: Hub, sensor: Sensor, clock: Clock
+) -> None:  # it does not get midnight meanwhile
     hub.start()
     sensor.messages.outbox = OutboxLimits(bytes_per_day=10_000)
     record(sensor, 0, 300)

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 
 from acoupi.components.stores.unsent import SoundStanding, sound_standing
 from acoupi.errors import HubUnavailableError
@@ -19,18 +18,9 @@ from tests.hub.stores_in_trouble import Front, Mood, in_front_of
 from tests.hub.test_audio import KEYS
 from tests.hub.test_sound import KILOBYTE, at_hub, files, keep
 from tests.postgres import Postgres
-from tests.services import free_port
+from tests.services import DEADLINE, free_port
 
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
@@ -42,9 +32,7 @@ def store(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
+def clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(sounding, "CHUNK", 16 * KILOBYTE)
     monkeypatch.setattr(sounding, "LEAST_CHUNK", KILOBYTE)
     return clock
@@ -72,7 +60,7 @@ def sensor(hub: Hub, tmp_path: Path) -> Iterator[Sensor]:
 
 
 def make(store: Front, bucket: str) -> None:
-    assert requests.put(f"{store.behind}/{bucket}", timeout=60).status_code == 200
+    assert requests.put(f"{store.behind}/{bucket}", timeout=DEADLINE).status_code == 200
 
 
 def work(sensor: Sensor, clock: Clock, seconds: int) -> SoundStanding:
@@ -180,9 +168,10 @@ def test_a_store_that_falls_silent_is_waited_for_no_longer_than_its_deadline(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3_store, "PATIENCE", datetime.timedelta(seconds=0.5))
-    hub.stop()
-    hub.start()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(s3_store, "PATIENCE", datetime.timedelta(seconds=0.5))
+        hub.stop()
+        hub.start()
     make(store, bucket)
     sounds = [keep(sensor, number) for number in range(2)]
     store.become(Mood(0))

@@ -29,9 +29,7 @@ from acoupi.hub.publications import get_strangers, put_publications
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.subscribing import Subscriber
 from tests.postgres import Postgres
-from tests.services import Mosquitto, eventually, make_authority
-
-DEADLINE = 60.0
+from tests.services import DEADLINE, Mosquitto, eventually, make_authority
 
 
 @pytest.fixture
@@ -107,7 +105,7 @@ def stored(database: HubDatabase) -> list[tuple[str, str | None, str]]:
 
 
 def wait_for(database: HubDatabase, number: int) -> None:
-    eventually(lambda: len(stored(database)) >= number, f"{number} messages", DEADLINE)
+    eventually(lambda: len(stored(database)) >= number, f"{number} messages")
 
 
 def test_messages_are_stored_with_their_sensor_and_strangers_are_named(
@@ -115,7 +113,7 @@ def test_messages_are_stored_with_their_sensor_and_strangers_are_named(
 ) -> None:
     add_sensor(database, "1000beef")
     with subscribed(database, broker):
-        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        eventually(lambda: has_session(broker), "the subscription")
         sender("acoupi/oak-1", "by its topic")
         sender("acoupi/wood", "by its device")
         wait_for(database, 2)
@@ -140,7 +138,7 @@ def test_nothing_is_lost_while_the_hub_or_the_broker_is_down(
     database: HubDatabase, broker: Mosquitto, sender: Send
 ) -> None:
     with subscribed(database, broker):
-        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        eventually(lambda: has_session(broker), "the subscription")
         sender("acoupi/oak-1", "1 both are there")
         wait_for(database, 1)
     sender("acoupi/oak-1", "2 the hub is down")
@@ -148,7 +146,7 @@ def test_nothing_is_lost_while_the_hub_or_the_broker_is_down(
         wait_for(database, 2)
         broker.stop()
         broker.start()
-        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        eventually(lambda: has_session(broker), "the subscription")
         sender("acoupi/oak-1", "3 the broker was down")
         wait_for(database, 3)
 
@@ -165,7 +163,7 @@ def test_what_the_database_does_not_take_is_kept_until_it_does(
     with database.writing() as connection:
         connection.execute("ALTER TABLE message RENAME TO away")
     with subscribed(database, broker):
-        eventually(lambda: has_session(broker), "the subscription", DEADLINE)
+        eventually(lambda: has_session(broker), "the subscription")
         sender("acoupi/oak-1", "first")
     # The hub ended with it in hand, and never said that it has it.
     with subscribed(database, broker):
@@ -196,7 +194,7 @@ def test_the_service_of_a_hub_takes_in_with_the_variables_that_setup_gave_it(
         environ = {**os.environ, **given, "ACOUPI_HUB_MQTT_CLIENT": client}
         with subprocess.Popen(command, env=environ) as process:
             try:
-                eventually(pulse.exists, "a pulse", DEADLINE)
+                eventually(pulse.exists, "a pulse")
                 sender = MQTTMessenger(
                     "localhost", "acoupi/oak-1", broker.port, timeout=DEADLINE, username="hub",
                     password="pass word", use_tls=True, ca_certificate=tls.ca,

@@ -26,6 +26,7 @@ from tests.clocks import Clock
 from tests.hub.recorded import leave, new_recording
 from tests.hubs import served
 from tests.postgres import Postgres
+from tests.services import DEADLINE
 
 LIVE = """
 import sys
@@ -46,7 +47,7 @@ def worker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     ) as process:  # fmt: skip
         assert process.stdout
         yield process, Path(process.stdout.readline().strip())
-        process.communicate(timeout=60)
+        process.communicate(timeout=DEADLINE)
 
 
 def test_a_worker_removes_the_folders_of_killed_ones_and_of_no_other(tmp_path: Path) -> None:
@@ -68,10 +69,9 @@ PROGRAM = "acoupi.programs.demo"
 
 
 def test_a_recording_larger_than_the_room_has_failed_by_name_and_keeps_no_other_from_being_done(
-    postgres: Postgres, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, tmp_path: Path, home: Path, clock: Clock
 ) -> None:
-    clock, store = Clock(), open_store(str(tmp_path))
-    clock.install(monkeypatch)
+    store = open_store(str(tmp_path))
     home.mkdir()
     url = postgres.new_database("room")
     with closing(HubDatabase(url)) as database, served(url, audio=store) as address:

@@ -21,8 +21,6 @@ from tests.hubs import served
 from tests.postgres import Postgres
 from tests.services import RabbitMQ, Redis, eventually, make_authority
 
-pytestmark = pytest.mark.timeout(300)
-
 PROGRAM = "tests.hub.gated"
 
 

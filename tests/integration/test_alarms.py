@@ -29,7 +29,7 @@ SETUP = [
     *("--sensor.alarms.microphone_times", "3"),
 ]
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 class Board:
@@ -92,7 +92,7 @@ def test_a_muted_microphone_is_told_once(start: Callable[[str], Board]) -> None:
 
     eventually(lambda: board.told("microphone_silent"), "an alarm", 120)
     number = len(board.heard())
-    eventually(lambda: len(board.heard()) > number + 6, "more silence", 60)
+    eventually(lambda: len(board.heard()) > number + 6, "more silence")
 
     assert board.told("microphone_silent") == ["raised"]
     found = json.loads(board.run("alarms", "--json", code=3))
@@ -107,7 +107,7 @@ def test_an_unplugged_microphone_is_told_and_so_is_its_return(
     board = start("unplug:6:68")
 
     eventually(lambda: board.told("cannot_record") == ["raised"], "an alarm", 150)
-    eventually(lambda: board.told("cannot_record") == ["raised", "cleared"], "its end", 60)
+    eventually(lambda: board.told("cannot_record") == ["raised", "cleared"], "its end")
 
     assert "cannot_record" not in board.active()
     history: list[Any] = json.loads(board.run("alarms", "--history", "--json"))["alarms"]
@@ -119,7 +119,7 @@ def test_a_microphone_that_hears_20_db_less_than_for_days_is_deaf(
     start: Callable[[str], Board],
 ) -> None:
     board = start("clip:12:0.1")
-    eventually(lambda: len(board.heard()) >= 3, "the first recordings", 60)
+    eventually(lambda: len(board.heard()) >= 3, "the first recordings")
     usual = board.heard()[0].floor
     remember_days(board, usual)
 
@@ -134,7 +134,7 @@ def test_a_broker_that_is_gone_is_told_without_it(
 ) -> None:
     with Redis(tmp_path / "redis") as redis:
         board = start("drift:0:1", "--broker", redis.url)
-        eventually(lambda: len(board.heard()) >= 3, "the first recordings", 60)
+        eventually(lambda: len(board.heard()) >= 3, "the first recordings")
 
         redis.kill()
         eventually(lambda: board.told("service_down") == ["raised"], "an alarm", 150)
@@ -145,7 +145,7 @@ def test_a_broker_that_is_gone_is_told_without_it(
         ]
         assert "default: waiting for the broker" in found["detail"]
         redis.start()
-        eventually(lambda: board.told("service_down") == ["raised", "cleared"], "its end", 60)
+        eventually(lambda: board.told("service_down") == ["raised", "cleared"], "its end")
 
 
 def remember_days(board: Board, floor: float) -> None:

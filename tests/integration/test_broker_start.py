@@ -20,7 +20,7 @@ from acoupi.stack.broker_users import HOST_USER, broker_rules, broker_user
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.stack import stack_for
 from acoupi.system import Settings
-from tests.services import eventually, require_program
+from tests.services import DEADLINE, eventually, require_program
 
 NAMES = ("recording", "default", "beat")
 
@@ -50,7 +50,7 @@ def running(folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=DEADLINE)
 
 
 def client(folder: Path, name: str) -> "redis.Redis[str]":
@@ -111,7 +111,7 @@ def test_a_worker_receives_acknowledges_and_takes_back_with_its_rights(
             channel.basic_consume("celery", False, taken.append, "tag")
             channel.basic_qos(0, 2, False)
             for _ in range(2):
-                connection.drain_events(timeout=10)
+                connection.drain_events(timeout=DEADLINE)
             taken[0].ack()
 
             assert reclaim(channel.client, "default", ["celery"], Aside(None)) == (1, 0)

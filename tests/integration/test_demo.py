@@ -18,7 +18,8 @@ from acoupi.components import SqliteStore
 from acoupi.components.models import BandEnergyModel
 from acoupi.programs.demo import ConfigSchema, Program
 from acoupi.stack.pulse import is_locked
-from tests.browsers import Browser, free_port
+from tests.browsers import Browser
+from tests.services import free_port
 
 ROOT = Path(__file__).parents[2]
 ACOUPI = Path(sys.executable).with_name("acoupi")

@@ -25,7 +25,7 @@ from acoupi.system.deployments import read_deployment
 from tests.integration.programs.cut_short import CUT
 from tests.sensors import Sensor, sensor_at, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 START = "from acoupi.system import *; start_program(Settings(), {name!r}, 52, 1)"
 STOP = "from acoupi.system import *; stop_program(Settings())"

@@ -19,7 +19,7 @@ PAGES = {
 HEARD = ("backup.md", "howto/r-and-python.md", "howto/moving-and-updating.md")
 """Pages for which something was heard before they begin."""
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ PAGE = Path(acoupi.__path__[0]) / "docs" / "howto" / "r-and-python.md"
 BLOCKS = re.findall(r"^```r\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 RARE = "Barbastella barbastellus"
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

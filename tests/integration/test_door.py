@@ -13,7 +13,7 @@ from acoupi.door.waiting import WaitingCalls
 from acoupi.system import setup_program
 from tests.sensors import Sensor, kill, sensor_at, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 WAITS = "is waiting in a file for the store"
 

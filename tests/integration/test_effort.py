@@ -42,7 +42,6 @@ def spans_of(store: SqliteStore) -> list[EffortSpan]:
     return ledger(history, horizon(history, data.utc_now()))
 
 
-@pytest.mark.timeout(120)
 def test_every_second_of_a_microphone_that_fails_is_accounted_for(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "metadata.db")
     recorder = PARecorder(
@@ -63,7 +62,7 @@ def test_every_second_of_a_microphone_that_fails_is_accounted_for(tmp_path: Path
         states = [span.state for span in spans_of(store)]
         return EffortState.DEVICE_MISSING in states and states[-1] is EffortState.RECORDED
 
-    eventually(recorded_after_the_fault, "a recording after the replug", 60)
+    eventually(recorded_after_the_fault, "a recording after the replug")
     recorder.close()
 
     spans = spans_of(store)
@@ -81,7 +80,6 @@ def test_every_second_of_a_microphone_that_fails_is_accounted_for(tmp_path: Path
     store.close()
 
 
-@pytest.mark.timeout(300)
 def test_effort_of_a_demo_run_shows_both_holes_with_their_reasons(
     home: Path, tmp_path: Path
 ) -> None:

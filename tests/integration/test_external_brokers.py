@@ -26,9 +26,9 @@ from acoupi.services.task_messages import task_message
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.system import Settings, get_status, purge_queues, setup_program, start_workers
 from tests.sensors import Sensor, kill, sensor_at, wait_for
-from tests.services import RabbitMQ, Redis, json_lines
+from tests.services import DEADLINE, RabbitMQ, Redis, json_lines
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 Broker = Redis | RabbitMQ
 
@@ -78,7 +78,7 @@ def worker_of_celery(sensor: Sensor, queue: str) -> Iterator[subprocess.Popen[by
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(DEADLINE)
     assert "Traceback" not in log.read_text()
 
 
@@ -201,7 +201,6 @@ def test_a_worker_that_is_killed_is_started_again_and_works(sensor: Sensor) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
 def test_no_recording_is_lost_when_a_worker_is_killed(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

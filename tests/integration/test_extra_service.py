@@ -9,15 +9,19 @@ import pytest
 from acoupi.stack.pulse import is_locked
 from acoupi.targets.process import run_script
 from tests.docker.beside import hello_service
-from tests.docker.beside.hello_service import ENTRY_POINTS, NAME, PORT
+from tests.docker.beside.hello_service import ENTRY_POINTS, NAME
 from tests.packages import install
 from tests.sensors import Sensor, kill, sensor_at, wait_for
+from tests.services import DEADLINE, free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
+
+PORT = free_port()
+"""Of this process of the tests: others run the same tests."""
 
 
 def page(path: str = "/") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=DEADLINE) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -26,6 +30,7 @@ def page(path: str = "/") -> str:
 def sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sensor]:
     """A sensor that is set up with the service, and does not run."""
     source = Path(hello_service.__file__).read_text()
+    source = source.replace(f"PORT = {hello_service.PORT}\n", f"PORT = {PORT}\n")
     folder = install(monkeypatch, tmp_path / "package", ENTRY_POINTS, {"hello_service.py": source})
     with sensor_at(tmp_path / "home", monkeypatch) as sensor:
         monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")

@@ -11,7 +11,7 @@ from acoupi.provisioning.over_chosen import look
 from acoupi.system import setup_program, start_program
 from tests.sensors import SERVICES, Sensor, sensor_at
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 KEY = make_key()
 HUB = {"url": "http://127.0.0.1:9", "token": "x", "name": "oak-1", "key": public_key(KEY)}

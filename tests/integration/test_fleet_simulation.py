@@ -16,7 +16,6 @@ TIMEOUT = 280.0
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_two_sensors_behind_bad_links_lose_nothing(tmp_path: Path) -> None:
     require_program("mosquitto")
     options = (
@@ -48,7 +47,6 @@ def test_two_sensors_behind_bad_links_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_hub_that_is_killed_has_all_of_two_sensors_once() -> None:
     options = (
         "--hub --sensors 2 --minutes 0.4 --down 0.3 --seed 1 --drain 150 "

@@ -23,7 +23,7 @@ SETUP = [
     *("--recording.duration", "1", "--recording.interval", "1"),
 ]
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 class Board:
@@ -69,7 +69,7 @@ def board(home: Path) -> Iterator[Board]:
 def test_a_running_sensor_heals_a_store_and_loses_no_recording(board: Board) -> None:
     board.run("deployment", "start", "--name", "Oak", "--no-check")
     before = SqliteStore(board.path)
-    eventually(lambda: len(board.stored()) >= 5, "the first recordings", 60)
+    eventually(lambda: len(board.stored()) >= 5, "the first recordings")
     [oak] = before.get_deployments()
     before.close()
 
@@ -77,7 +77,7 @@ def test_a_running_sensor_heals_a_store_and_loses_no_recording(board: Board) -> 
 
     eventually(lambda: len(board.healed()) == 1, "healing", 150)
     then = board.stored()
-    eventually(lambda: len(board.stored() - then) >= 3, "new recordings", 60)
+    eventually(lambda: len(board.stored() - then) >= 3, "new recordings")
     assert "was set aside" in board.run("deployment", "status", code=3)
     assert "was set aside" in board.run("stores", code=3)
     board.run("deployment", "stop")

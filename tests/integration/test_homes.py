@@ -36,7 +36,7 @@ from tests.servers import HTTPSink
 
 HOMES = find_homes()
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 
 def of(*targets: str) -> pytest.MarkDecorator:

@@ -19,7 +19,7 @@ from acoupi.testing import InMemoryMessageStore
 from tests.clocks import RunningClock
 from tests.http_messengers import message, messenger
 from tests.servers import HTTPSink, endless_server, silent_port
-from tests.services import eventually, free_port
+from tests.services import DEADLINE, eventually, free_port
 
 SECRET = "s3cr3t-pipistrelle"
 
@@ -107,7 +107,7 @@ def test_threads_share_a_messenger(sink: HTTPSink) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
     sender.close()
 
     assert statuses == [ResponseStatus.SUCCESS] * 40
@@ -153,21 +153,19 @@ def test_a_refused_message_is_an_error(sink: HTTPSink, status: int) -> None:
 
 
 def test_a_week_with_an_expired_token_costs_little_and_loses_nothing(
-    sink: HTTPSink, monkeypatch: pytest.MonkeyPatch
+    sink: HTTPSink, running_clock: RunningClock
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     sink.token = "renewed"
     store = InMemoryMessageStore()
     expired = generate_send_messages_task(store, [messenger(sink.url, token="old")])
     for _ in range(4 * 7):
         store.store_message(message())
         expired()
-        clock.step(6 * 3600)
+        running_clock.step(6 * 3600)
 
     refusals, asked = store.get_refusals(), len(sink.posts)
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
-    clock.step(3600)  # those that were tried last rest for so long
+    running_clock.step(3600)  # those that were tried last rest for so long
     generate_send_messages_task(store, [messenger(sink.url, token="renewed")])()
 
     assert "HTTP 401" in refusals[0].error
@@ -294,7 +292,7 @@ def test_an_early_hint_is_no_answer() -> None:
 def test_a_body_without_end_after_a_status_is_an_answer() -> None:
     first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with endless_server(first, b"0") as port:
-        response = messenger(f"http://localhost:{port}/in", timeout=0.3).send_message(message())
+        response = messenger(f"http://localhost:{port}/in", timeout=2).send_message(message())
 
     assert response.status is ResponseStatus.SUCCESS
 
@@ -310,7 +308,7 @@ def test_after_a_deadline_the_next_message_takes_a_new_connection(sink: HTTPSink
     sender = messenger(sink.url, timeout=0.3)
     sink.stall = True
     assert sender.send_message(message()).status is ResponseStatus.TIMEOUT
-    sink.stall = False
+    sink.stall, sender.timeout = False, DEADLINE
 
     assert sender.send_message(message()).status is ResponseStatus.SUCCESS
 

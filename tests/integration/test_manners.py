@@ -18,9 +18,8 @@ from acoupi.data import EffortState
 from acoupi.services.restarts import NO_MICROPHONE
 from acoupi.stack.pulse import read_pulse
 from acoupi.system import Settings, get_celery_app, load_program, setup_program, start_deployment
-from tests.services import eventually
+from tests.services import DEADLINE, eventually
 
-DEADLINE = 60.0
 HEADER = 8192
 """Bytes of a file that are not sound, at most."""
 
@@ -74,7 +73,7 @@ class Recorder:
             env={**os.environ, "ACOUPI_UPDATE_LOCK": str(self.lock), **variables},
         )
         try:
-            eventually(lambda: self.says("ready"), "the recorder to be ready", DEADLINE)
+            eventually(lambda: self.says("ready"), "the recorder to be ready")
             yield process
         finally:
             process.kill()
@@ -102,10 +101,10 @@ def test_ended_in_the_middle_of_a_recording_nothing_of_it_is_lost(recorder: Reco
     recorder.lock.parent.mkdir()
     with recorder.running(ACOUPI_SIMULATED_AUDIO="synthetic") as process:
         recorder.order()
-        eventually(lambda: recorder.written() > 16_000, "a second of sound", DEADLINE)
+        eventually(lambda: recorder.written() > 16_000, "a second of sound")
         assert recorder.lock.exists()
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: recorder.says("stopping"), "it to be stopping", DEADLINE)
+        eventually(lambda: recorder.says("stopping"), "it to be stopping")
         process.kill()  # the grace is over
         process.wait()
     (part,) = formats.find_parts(recorder.spool)
@@ -136,7 +135,7 @@ def test_asked_to_stop_it_finishes_the_recording_in_hand(recorder: Recorder) -> 
     recorder.set_up(duration="3", interval="4")
     with recorder.running(ACOUPI_SIMULATED_AUDIO="synthetic") as process:
         recorder.order()
-        eventually(lambda: recorder.written() > 1000, "the recording to begin", DEADLINE)
+        eventually(lambda: recorder.written() > 1000, "the recording to begin")
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(timeout=DEADLINE) == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from acoupi.audio.formats import read_audio
-from tests.services import require, require_program
+from tests.services import DEADLINE, require, require_program
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -60,22 +61,24 @@ def microphone(
     require("ALSA's pulse plugin is missing: apt-get install libasound2-plugins", bool(plugins))
     samplerate = request.param
     folder = tmp_path_factory.mktemp("microphone")
-    counter = np.arange(60 * samplerate) % TURN + 1
+    counter = np.arange(60 * samplerate // TURN * TURN) % TURN + 1  # whole turns, again and again
     (folder / "counter.raw").write_bytes(counter.astype("<i2").tobytes())
-    subprocess.run([SCRIPT, "start", folder, str(samplerate)], check=True, timeout=30)
+    subprocess.run([SCRIPT, "start", folder, str(samplerate)], check=True, timeout=DEADLINE)
     player = None
     try:
+        play = [SCRIPT, "play", folder, str(samplerate), folder / "counter.raw"]
         player = subprocess.Popen(
-            [SCRIPT, "play", folder, str(samplerate), folder / "counter.raw"],
+            ["bash", "-c", 'while "$@"; do :; done', "player", *play],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         yield Microphone(folder, samplerate)
     finally:
         if player is not None:
-            player.terminate()
-            player.wait(10)
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=30)
+            os.killpg(player.pid, signal.SIGTERM)
+            player.wait(DEADLINE)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=DEADLINE)
 
 
 PREPARE = """
@@ -215,7 +218,7 @@ def test_a_sound_server_that_dies_ends_the_recording_and_keeps_its_beginning(
     tmp_path: Path, microphone: Microphone
 ) -> None:
     folder = tmp_path / "mortal"
-    subprocess.run([SCRIPT, "start", folder, "48000"], check=True, timeout=30)
+    subprocess.run([SCRIPT, "start", folder, "48000"], check=True, timeout=DEADLINE)
     mortal = Microphone(folder, 48_000)
 
     try:
@@ -235,7 +238,7 @@ print(json.dumps([failure(lambda: recorder.record(deployment)),
 """
         )
     finally:
-        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=30)
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=DEADLINE)
 
     first, second, files = answer
     assert first[0] == "RecordingError"

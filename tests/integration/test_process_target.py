@@ -25,7 +25,7 @@ from acoupi.system.deployments import read_deployment
 from tests.sensors import SERVICES, Sensor, kill, sensor_at, wait_for
 from tests.services import Redis
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

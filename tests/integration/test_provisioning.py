@@ -23,12 +23,12 @@ from acoupi.stack.pulse import read_pulse
 from acoupi.stack.settings import RENEW
 from tests.sensors import SERVICES, Sensor, sensor_at, wait_for
 from tests.servers import endless_server
-from tests.services import eventually, free_port
+from tests.services import DEADLINE, eventually, free_port
 
 SETUP = "setup"
 EVERY = (*SERVICES, SETUP)
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ class Fleet:
                 with contextlib.suppress(OSError):
                     process.kill()
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=DEADLINE)
 
 
 @pytest.fixture

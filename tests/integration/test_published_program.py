@@ -53,7 +53,6 @@ def received(sink: HTTPSink, key: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
 def test_it_runs_unmodified_from_setup_to_messages(
     acoupi: Callable[..., str], sink: HTTPSink, home: Path
 ) -> None:
@@ -68,8 +67,8 @@ def test_it_runs_unmodified_from_setup_to_messages(
     )
 
     acoupi("deployment", "start", "--name", "heath", "--latitude", "51.5", "--longitude", "-0.1")
-    eventually(lambda: received(sink, "detections"), "a detection at the server", 90)
-    eventually(lambda: received(sink, "timeinterval"), "a summary at the server", 90)
+    eventually(lambda: received(sink, "detections"), "a detection at the server")
+    eventually(lambda: received(sink, "timeinterval"), "a summary at the server")
     status = json.loads(acoupi("deployment", "status", "--json"))
     acoupi("deployment", "stop")
 
@@ -100,7 +99,6 @@ def from_the_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(300)
 def test_one_from_the_index_is_set_up_and_records(
     acoupi: Callable[..., str], from_the_index: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from acoupi.services.redis_transport import reclaim
 from acoupi.services.status import count_waiting
 from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
-from tests.services import Redis, json_lines
+from tests.services import DEADLINE, Redis, json_lines
 
 pytestmark = pytest.mark.integration
 
@@ -145,7 +145,7 @@ def test_a_consumer_that_stops_does_not_wait_for_a_message(
 
     stopping = threading.Thread(target=consumer.close, daemon=True)
     stopping.start()
-    stopping.join(10)
+    stopping.join(DEADLINE)
 
     assert not stopping.is_alive()
     assert client("EXISTS", "detection") == 0

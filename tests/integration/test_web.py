@@ -10,10 +10,11 @@ import pytest
 
 from acoupi.errors import TargetError
 from acoupi.system import Settings, setup_program
-from tests.browsers import PASSWORD, Browser, choose_password, free_port
+from tests.browsers import PASSWORD, Browser, choose_password
 from tests.sensors import Sensor, sensor_at, wait_for
+from tests.services import free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 RESTARTED = ("recording", "default", "beat", "web")
 

@@ -8,11 +8,12 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from acoupi.system import setup_program
-from tests.browsers import PASSWORD, choose_password, free_port
+from tests.browsers import PASSWORD, choose_password
 from tests.sensors import Sensor, sensor_at, wait_for
+from tests.services import free_port
 from tests.web.chromium import PHONE, chromium, opened
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

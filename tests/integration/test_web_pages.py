@@ -19,7 +19,7 @@ from tests.services import eventually
 from tests.web.chromium import DESK, PHONE, chromium, opened
 from tests.web.heard_home import BAT, NOCTULE, PASSWORD, RECORDINGS, hear, page_of, set_up, store_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.integration
 
 AXE = (Path(__file__).parent / "axe-core" / "axe.min.js").read_text()
 DETECTION = data.derived_id("detection", RECORDINGS - 3)

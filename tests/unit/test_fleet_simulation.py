@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.services import DEADLINE
+
 FLEET = Path(__file__).parents[2] / "scripts" / "fleet.d"
-PATIENCE = 10.0
 
 
 def load(name: str) -> ModuleType:
@@ -188,7 +189,7 @@ def through_a_link(story: Callable[[Any, Connect, list[bytes]], Awaitable[None]]
                     await client.wait_closed()
             await until(lambda: not answering)
 
-    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
 
 
 async def say(client: Client, line: bytes) -> None:

@@ -26,6 +26,7 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, ledger
 from acoupi.sun import Location, dawns, dusks, is_dark
 from acoupi.testing import make_deployment
 from acoupi.windows import DailyWindows, SolarWindows, name_of_zone, zone_named
+from tests.services import DEADLINE
 
 UTC = datetime.UTC
 SECOND = datetime.timedelta(seconds=1)
@@ -313,7 +314,7 @@ def test_fixed_hours_need_no_sun() -> None:
         "assert 'astral' not in sys.modules"
     )
 
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE)
 
 
 def test_a_solar_window_says_its_place() -> None:

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from acoupi.config.page_keys import Keys, read_keys, write_keys
 from acoupi.config.web import Web
-from acoupi.web import access as place
 from acoupi.web.access import COOKIE, LASTS, PageAccess
 from acoupi.web.limits import Attempts, Rate
+from tests.clocks import RunningClock
 
 HERE = "http://testserver"
 PASSWORD = "the owl sleeps at noon"
@@ -122,15 +122,14 @@ def test_without_a_session_scripts_are_told_and_nothing_changes(page: Page) -> N
 
 
 def test_a_session_ends_by_its_time_by_another_password_and_by_a_new_token(
-    page: Page, monkeypatch: pytest.MonkeyPatch
+    page: Page, running_clock: RunningClock
 ) -> None:
     page.log_in()
     old = page.client.cookies[COOKIE]
-    later = place._seconds() + LASTS + 1
-    monkeypatch.setattr(place, "_seconds", lambda: later)
+    running_clock.step(LASTS + 1)
     assert page.client.get("/api/v1/now").status_code == 401
 
-    monkeypatch.undo()
+    running_clock.step(-LASTS - 1)
     assert page.client.get("/api/v1/now").status_code == 200
     keys = read_keys(page.file)
     assert keys is not None

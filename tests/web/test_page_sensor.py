@@ -31,8 +31,10 @@ from acoupi.stack.web import keys_file
 from acoupi.system import Settings, setup_program
 from acoupi.system.config_history import read_history
 from acoupi.system.page import PageSensor
+from acoupi.web import door_sensor
 from acoupi.web import sensor as words
 from acoupi.web.door_sensor import DoorSensor
+from tests.services import DEADLINE
 from tests.stores import at, recording
 
 SOUND = b"RIFF" + bytes(100_000)
@@ -298,11 +300,12 @@ def test_where_there_is_no_file_it_is_said_why(
 
 
 @pytest.fixture
-def door(settings: Settings) -> Iterator[DoorSensor]:
+def door(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DoorSensor]:
+    monkeypatch.setattr(door_sensor, "DEADLINE", 240.0)  # a process starts for the first answer
     folder = door_folder(settings.home / "run", WEB)
     server = PageDoor(folder)
     server.start()
-    assert server.listens.wait(30)
+    assert server.listens.wait(DEADLINE)
     token = owner_key.set(None)
     yield DoorSensor(folder)
     owner_key.reset(token)

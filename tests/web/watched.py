@@ -20,6 +20,7 @@ from acoupi.errors import AcoupiError
 from acoupi.heard import RecordingFile
 from acoupi.stack.settings import Settings
 from acoupi.system.page_files import RecordingFiles
+from tests.services import DEADLINE
 from tests.stores import output, recording
 
 BINS = 256
@@ -106,7 +107,7 @@ def serving(app: Any, end: Any = lambda: None) -> Iterator[int]:
     finally:
         end()
         server.should_exit = True
-        thread.join(20)
+        thread.join(DEADLINE)
         sockets[0].close()
         assert not thread.is_alive(), "the server does not stop"
 
@@ -120,7 +121,7 @@ class Browser:
     """Reads a stream, and gives up after some time."""
 
     def __init__(self, port: int, path: str, method: str = "GET") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
         self._connection.request(method, path)
         self.answer = self._connection.getresponse()
 
@@ -168,5 +169,5 @@ class Recorder:
 
     def close(self) -> None:
         self._closing.set()
-        self._thread.join(10)
+        self._thread.join(DEADLINE)
         self._ring.close()

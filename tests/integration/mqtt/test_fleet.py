@@ -16,7 +16,7 @@ from acoupi.components.messengers import MQTTMessenger
 from acoupi.components.messengers.mqtt_connection import Broker, Connection
 from acoupi.errors import MessageSendError
 from tests.integration.mqtt.conftest import Make, message
-from tests.services import Mosquitto, eventually, free_port
+from tests.services import DEADLINE, Mosquitto, eventually, free_port
 
 LISTEN = ("fleet", "status", "--seconds", "1", "--mqtt")
 
@@ -50,7 +50,7 @@ def sending(messenger: MQTTMessenger, device: str) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(60)
+        thread.join(DEADLINE)
 
 
 def test_what_is_retained_and_what_comes_is_judged(broker: Mosquitto, make: Make) -> None:

@@ -18,7 +18,7 @@ from acoupi import data
 from acoupi.components import FullModelOutputMessageBuilder
 from acoupi.tasks import generate_heartbeat_task
 from tests.integration.mqtt.conftest import Make
-from tests.services import Mosquitto, eventually, free_port, require
+from tests.services import DEADLINE, Mosquitto, eventually, free_port, require
 from tests.stores import detection, output, recording
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "node-red"
@@ -28,7 +28,7 @@ PATIENCE = 120.0
 CACHE = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
 """Of the user who runs the tests; each test has a home of its own."""
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 class NodeRed:
@@ -67,7 +67,7 @@ class NodeRed:
     def end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(30)
+            self._process.wait(DEADLINE)
         finally:
             self._process.kill()
 

@@ -22,9 +22,8 @@ from acoupi.alarms.limits import Alarms
 from acoupi.audio.health import HealthMeter
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.components.stores.alarms import SqliteAlarmStore
-from acoupi.devices import clock as device_clock
+from acoupi.devices import board
 from acoupi.effort import CapturePlan
-from acoupi.services import alarm_facts
 from acoupi.services.alarm_facts import FactFinder
 from acoupi.stack.pulse import PulseFile
 from acoupi.tasks.alarms import generate_alarms_task
@@ -170,9 +169,14 @@ class SimulatedSensor:
         patch.setattr(
             shutil, "disk_usage", lambda _: usage._replace(free=self.free, total=32 * GIGABYTE)
         )
-        patch.setattr(device_clock, "read_clock_state", lambda: self.clock.state)
-        patch.setattr(alarm_facts, "board_temperature", lambda: 50 + self._random.normal(0, 5))
-        patch.setattr(alarm_facts, "has_low_voltage", lambda: False)
+        kernel = self._folder / "sys"
+        patch.setattr(board, "SYS", kernel)
+        self._temperature = kernel / "thermal" / "thermal_zone0" / "temp"
+        voltage = kernel / "hwmon" / "hwmon0"
+        for folder in (self._temperature.parent, voltage):
+            folder.mkdir(parents=True)
+        (voltage / "name").write_text("rpi_volt")
+        (voltage / "in0_lcrit_alarm").write_text("0")
 
     def _make_look(self) -> None:
         limits = Alarms(enabled=True)
@@ -241,6 +245,7 @@ class SimulatedSensor:
         self._since_look += self._interval
         if self._since_look >= LOOK_EVERY and "default" not in self.faults.dead:
             self._since_look = 0.0
+            self._temperature.write_text(str(round(1000 * self._random.normal(50, 5))))
             self._look()
             self._send()
 

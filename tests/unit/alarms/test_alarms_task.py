@@ -15,7 +15,7 @@ from acoupi.alarms.floors import HourFloor
 from acoupi.alarms.limits import Alarms
 from acoupi.components import SqliteMessageStore, SqliteStore
 from acoupi.components.stores.alarms import SqliteAlarmStore
-from acoupi.devices.board import board_temperature, has_low_voltage
+from acoupi.devices import board as of_the_board
 from acoupi.effort import CapturePlan
 from acoupi.errors import AlarmStoreError, MessageStoreError
 from acoupi.services.alarm_facts import FactFinder, hours_until_full
@@ -455,19 +455,22 @@ def test_a_disk_that_fills_is_full_at_the_pace_of_the_last_day() -> None:
 # The board
 
 
-def test_temperature_and_voltage_are_what_the_kernel_reports(tmp_path: Path) -> None:
+def test_temperature_and_voltage_are_what_the_kernel_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_the_board, "SYS", tmp_path)
     zone, volt = tmp_path / "thermal" / "thermal_zone0", tmp_path / "hwmon" / "hwmon1"
     other = tmp_path / "thermal" / "thermal_zone1"
     for folder in (zone, volt, other):
         folder.mkdir(parents=True)
-    assert board_temperature(tmp_path) is None
-    assert has_low_voltage(tmp_path) is None
+    assert of_the_board.board_temperature() is None
+    assert of_the_board.has_low_voltage() is None
     (zone / "temp").write_text("61234\n")
     (other / "temp").write_text("nonsense")
     (volt / "name").write_text("rpi_volt\n")
     (volt / "in0_lcrit_alarm").write_text("1\n")
 
-    assert board_temperature(tmp_path) == 61.234
-    assert has_low_voltage(tmp_path) is True
+    assert of_the_board.board_temperature() == 61.234
+    assert of_the_board.has_low_voltage() is True
     (volt / "in0_lcrit_alarm").write_text("0\n")
-    assert has_low_voltage(tmp_path) is False
+    assert of_the_board.has_low_voltage() is False

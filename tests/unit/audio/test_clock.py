@@ -1,6 +1,5 @@
 """When a frame was captured."""
 
-import datetime
 import random
 from itertools import pairwise
 from typing import Any
@@ -10,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acoupi import data
-from acoupi.audio import system_clock
 from acoupi.audio.clock import SampleClock
 from acoupi.audio.system_clock import ClockState, Timeline, read_clock_state, read_offset
+from tests.clocks import Clock
 
 RATE = 48_000
 BLOCK = 4800
@@ -231,49 +230,22 @@ def test_a_rate_is_measured_only_after_half_a_minute() -> None:
 # -- what UTC is ---------------------------------------------------------
 
 
-class World:
-    """The clocks of a machine, moved by a test."""
-
-    def __init__(self) -> None:
-        self.monotonic = 500.0
-        self.offset = 1_700_000_000.0
-        self.state = ClockState(None, None)
-
-    def pass_time(self, seconds: float) -> None:
-        self.monotonic += seconds
-
-    @property
-    def utc(self) -> float:
-        return self.monotonic + self.offset
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    world = World()
-    monkeypatch.setattr(data, "monotonic", lambda: world.monotonic)
-    monkeypatch.setattr(
-        data, "utc_now", lambda: datetime.datetime.fromtimestamp(world.utc, tz=datetime.UTC)
-    )
-    monkeypatch.setattr(system_clock, "read_clock_state", lambda: world.state)
-    return world
-
-
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 2.0])
 @pytest.mark.parametrize("is_synchronised", [None, False, True])
 def test_a_step_of_the_system_clock_moves_no_sample(
-    world: World, step: float, is_synchronised: bool | None
+    clock: Clock, step: float, is_synchronised: bool | None
 ) -> None:
-    world.state = ClockState(is_synchronised, 0.01 if is_synchronised else None)
+    clock.state = ClockState(is_synchronised, 0.01 if is_synchronised else None)
     timeline = Timeline()
     before = timeline.offset
 
     for _ in range(20):
-        world.pass_time(3)
+        clock.advance(3)
         timeline.look()
         timeline.settle()
-    world.offset += step
+    clock.step(step)
     for _ in range(20):
-        world.pass_time(3)
+        clock.advance(3)
         timeline.look()
         timeline.settle()
 
@@ -281,58 +253,64 @@ def test_a_step_of_the_system_clock_moves_no_sample(
     assert timeline.state.is_synchronised is False
 
 
-def test_a_clock_that_was_set_is_followed_between_recordings(world: World) -> None:
-    world.state = ClockState(False, None)
+def test_a_clock_that_was_set_is_followed_between_recordings(clock: Clock) -> None:
+    clock.state = ClockState(False, None)
     timeline = Timeline()
-    world.pass_time(60)
-    world.offset += 123_456
-    world.state = ClockState(True, 0.02)
+    before = timeline.offset
+    clock.advance(60)
+    clock.step(123_456)
+    clock.state = ClockState(True, 0.02)
 
     timeline.look()
-    assert timeline.offset == 1_700_000_000.0
+    assert timeline.offset == before
     assert timeline.settle()
 
-    assert timeline.offset == pytest.approx(1_700_123_456.0)
+    assert timeline.offset == pytest.approx(before + 123_456)
     assert timeline.state == ClockState(True, 0.02)
     assert not timeline.settle()
 
 
-def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(world: World) -> None:
-    world.state = ClockState(True, 0.02)
+def test_a_step_ends_synchronisation_and_is_believed_once_it_is_back(clock: Clock) -> None:
+    clock.state = ClockState(True, 0.02)
     timeline = Timeline()
-    world.offset -= 50
-    world.state = ClockState(False, None)
-    world.pass_time(5)
+    before = timeline.offset
+    clock.step(-50)
+    clock.state = ClockState(False, None)
+    clock.advance(5)
     assert not timeline.settle()
-    world.pass_time(60)
-    world.state = ClockState(True, 0.02)
+    clock.advance(60)
+    clock.state = ClockState(True, 0.02)
 
     assert timeline.settle()
 
-    assert timeline.offset == pytest.approx(1_699_999_950.0)
+    assert timeline.offset == pytest.approx(before - 50)
 
 
-def test_a_clock_set_by_hand_is_believed_after_ten_minutes(world: World) -> None:
+def test_a_clock_set_by_hand_is_believed_after_ten_minutes(clock: Clock) -> None:
+    clock.state = ClockState(None, None)
     timeline = Timeline()
-    world.offset += 77
-    world.pass_time(1)
+    before = timeline.offset
+    clock.step(77)
+    clock.advance(1)
     assert not timeline.settle()
-    world.pass_time(601)
+    clock.advance(601)
 
     assert timeline.settle()
 
-    assert timeline.offset == pytest.approx(1_700_000_077.0)
+    assert timeline.offset == pytest.approx(before + 77)
 
 
-def test_a_clock_that_is_slewed_is_followed(world: World) -> None:
+def test_a_clock_that_is_slewed_is_followed(clock: Clock) -> None:
+    clock.state = ClockState(None, None)
     timeline = Timeline()
+    before = timeline.offset
 
     for _ in range(1000):
-        world.pass_time(3)
-        world.offset += 3 * 400e-6
+        clock.advance(3)
+        clock.step(3 * 400e-6)
         timeline.look()
 
-    assert timeline.offset == pytest.approx(1_700_000_001.2)
+    assert timeline.offset == pytest.approx(before + 1.2)
 
 
 def test_the_kernel_is_asked_and_may_not_know() -> None:

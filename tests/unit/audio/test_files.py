@@ -1,5 +1,6 @@
 """Moves and deletions: no crash loses a file, and none is ever written over."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -77,6 +78,10 @@ def _refuse(code: int, where: Callable[[Path, Path], bool]) -> Callable[..., Non
 KINDS = ["same file system", "across file systems", "no links", "no links, no renameat2"]
 
 
+def no_library(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOENT, "no such library")
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "across file systems":
@@ -84,7 +89,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     elif request.param.startswith("no links"):
         monkeypatch.setattr(os, "link", _refuse(errno.EPERM, lambda a, b: True))
     if request.param.endswith("renameat2"):
-        monkeypatch.setattr(files, "_rename_noreplace", lambda path, free: False)
+        monkeypatch.setattr(ctypes, "CDLL", no_library)
     return str(request.param)
 
 

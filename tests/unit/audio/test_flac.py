@@ -34,7 +34,7 @@ from acoupi.audio.formats import (
 )
 from acoupi.audio.guano import INCOMPLETE, build_guano, guano_of_recording
 from acoupi.errors import AudioError, RecordingError
-from tests.services import require
+from tests.services import DEADLINE, require
 
 RATE = 48_000
 
@@ -257,7 +257,9 @@ for _ in range(4):
     writer.write(block)
 os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", code, path, describe(384_000)], check=False, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", code, path, describe(384_000)], check=False, timeout=DEADLINE
+    )
 
     [part] = find_parts(path.parent)
     assert salvage(part) == path

@@ -38,6 +38,7 @@ from acoupi.audio.live_sound import (
 )
 from acoupi.audio.pool import StreamPool
 from tests.clocks import Clock
+from tests.services import DEADLINE
 
 SIZE, SLOTS = 40, 8
 
@@ -189,13 +190,6 @@ def test_the_ring_is_found_whatever_the_recorder_is_called(tmp_path: Path) -> No
 
 
 # --- marks -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    clock.install(monkeypatch)
-    return clock
 
 
 def test_a_mark_is_fresh_for_some_seconds_after_each_touch(tmp_path: Path, clock: Clock) -> None:
@@ -453,7 +447,7 @@ def test_a_thread_removes_what_an_earlier_process_left(sensor: Sensor) -> None:
     RingWriter(sensor.ring[COLUMNS], {}, content_bytes=SIZE, slots=SLOTS)
     sensor.thread.stop()
     sensor.thread.start()
-    sensor.thread.join(10)
+    sensor.thread.join(DEADLINE)
 
     assert not sensor.ring[COLUMNS].exists()
 

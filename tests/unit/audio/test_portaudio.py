@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from acoupi import data
 from acoupi.audio import alsa, portaudio
 from acoupi.audio.portaudio import InputDevice, PortAudioSource, choose_device, list_devices
 from acoupi.components.audio_recorder import PWRecorder
 from acoupi.errors import DeviceConfigurationError, DeviceError, DeviceUnavailableError
+from tests.clocks import Clock
+from tests.services import DEADLINE
 
 
 class PortAudioError(Exception):
@@ -380,9 +381,8 @@ def test_a_stream_is_opened_raw_with_a_large_buffer(library: Library) -> None:
 
 @pytest.mark.parametrize("age", [0.15, 0.0, -3.0, float("nan")])
 def test_a_block_is_dated_by_its_arrival_whatever_the_driver_says(
-    library: Library, monkeypatch: pytest.MonkeyPatch, age: float
+    library: Library, clock: Clock, age: float
 ) -> None:
-    monkeypatch.setattr(data, "monotonic", lambda: 500.0)
     sink = Sink()
     source = PortAudioSource("UltraMic384K", 1000, 1)
     source.start(sink)
@@ -394,7 +394,7 @@ def test_a_block_is_dated_by_its_arrival_whatever_the_driver_says(
         SimpleNamespace(input_overflow=True),
     )
 
-    assert sink.blocks == [(bytes(200), pytest.approx(499.9), True)]
+    assert sink.blocks == [(bytes(200), pytest.approx(clock.seconds - 0.1), True)]
     source.stop()
 
 
@@ -441,7 +441,7 @@ def test_a_sensor_that_holds_the_card_is_named_by_its_home(tmp_path: Path) -> No
         (tmp_path / str(other.pid)).symlink_to(f"/proc/{other.pid}")
 
         holder = alsa.find_holder("UltraMic: USB Audio (hw:1,0)", tmp_path)
-        other.communicate(b"\n", timeout=30)
+        other.communicate(b"\n", timeout=DEADLINE)
 
     assert holder is not None
     assert str(holder).startswith(f"process {other.pid} (")

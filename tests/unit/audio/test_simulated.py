@@ -22,6 +22,7 @@ from acoupi.errors import (
     DeviceConfigurationError,
     DeviceUnavailableError,
 )
+from tests.services import DEADLINE
 
 FAST = "fast"
 
@@ -299,7 +300,7 @@ def test_real_time_is_paced_by_the_clock_without_drift(tmp_path: Path) -> None:
 
     done = threading.Event()
     source.start(Listener())
-    assert done.wait(20)
+    assert done.wait(DEADLINE)
     source.stop()
 
     start, frame = times[0][1], 0

@@ -15,27 +15,28 @@ from acoupi import data
 from acoupi.audio.pool import StreamPool
 from acoupi.audio.stream import STALL_SECONDS, WATCH_SECONDS, CaptureStream
 from acoupi.errors import DeviceUnavailableError, RecordingError
+from tests.clocks import Clock
+from tests.services import DEADLINE
 
 FAR = 1e12
 
 
-class Clock:
-    """A monotonic clock that a test moves, or that moves on whenever it is looked at."""
+class MovingClock(Clock):
+    """A clock that a test moves, or that moves on whenever it is looked at."""
 
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.step = 0.0
-        """By how much it goes on whenever somebody looks."""
+    seconds = 100.0
+    each_look = 0.0
+    """By how much it goes on whenever somebody looks."""
 
-    def __call__(self) -> float:
-        self.now += self.step
-        return self.now
+    def monotonic(self) -> float:
+        self.seconds += self.each_look
+        return self.seconds
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(data, "monotonic", clock)
+def clock(monkeypatch: pytest.MonkeyPatch) -> MovingClock:
+    clock = MovingClock()
+    clock.install(monkeypatch)
     return clock
 
 
@@ -52,7 +53,7 @@ def in_thread() -> Iterator[Callable[..., threading.Thread]]:
 
     yield run
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
         assert not thread.is_alive()
 
 
@@ -101,7 +102,7 @@ def test_a_read_waits_for_sound_that_is_still_to_come(
 
         source.deliver(10)
 
-        reader.join(10)
+        reader.join(DEADLINE)
     assert got == [frames_from(5, 10)]
 
 
@@ -208,30 +209,30 @@ def test_after_an_overrun_time_goes_on_from_there(hand_source: Any) -> None:
     assert stream.time_of(3000) == 53.0
 
 
-def test_utc_follows_the_system_clock(hand_source: Any, clock: Clock) -> None:
+def test_utc_follows_the_system_clock(hand_source: Any, clock: MovingClock) -> None:
     source = hand_source()
     with CaptureStream(source) as stream:
         source.deliver(100, time=90.0)
 
         ago = (data.utc_now() - stream.utc_of(0)).total_seconds()
 
-    assert ago == pytest.approx(10, abs=5)  # the system's clock goes on meanwhile
+    assert ago == pytest.approx(10)
 
 
-def test_the_first_recording_begins_with_the_stream(hand_source: Any, clock: Clock) -> None:
+def test_the_first_recording_begins_with_the_stream(hand_source: Any, clock: MovingClock) -> None:
     source = hand_source()
     with CaptureStream(source) as stream:
-        source.deliver(100, time=clock.now)
+        source.deliver(100, time=clock.seconds)
 
         assert stream.next_frame() == 0
 
 
-def test_the_next_recording_begins_at_once(hand_source: Any, clock: Clock) -> None:
+def test_the_next_recording_begins_at_once(hand_source: Any, clock: MovingClock) -> None:
     source = hand_source()
     with CaptureStream(source) as stream:
-        source.deliver(1000, time=clock.now)
+        source.deliver(1000, time=clock.seconds)
         stream.read(0, 10, FAR)
-        clock.now += 3.5
+        clock.seconds += 3.5
 
         assert stream.next_frame() == 3500
 
@@ -239,10 +240,12 @@ def test_the_next_recording_begins_at_once(hand_source: Any, clock: Clock) -> No
 # -- what goes wrong -----------------------------------------------------
 
 
-def test_a_device_that_delivers_nothing_is_unavailable(hand_source: Any, clock: Clock) -> None:
+def test_a_device_that_delivers_nothing_is_unavailable(
+    hand_source: Any, clock: MovingClock
+) -> None:
     with CaptureStream(hand_source()) as stream:
-        clock.now += STALL_SECONDS
-        clock.step = STALL_SECONDS / 2
+        clock.seconds += STALL_SECONDS
+        clock.each_look = STALL_SECONDS / 2
 
         with pytest.raises(DeviceUnavailableError, match="delivers nothing"):
             stream.read(0, 1, FAR)
@@ -252,33 +255,32 @@ def test_a_device_is_given_up_well_within_ten_seconds() -> None:
     assert STALL_SECONDS <= 8
 
 
-def test_a_device_that_stops_is_a_recording_error(hand_source: Any, clock: Clock) -> None:
+def test_a_device_that_stops_is_a_recording_error(hand_source: Any, clock: MovingClock) -> None:
     source = hand_source()
     with CaptureStream(source) as stream:
         source.deliver(10)
-        clock.step = STALL_SECONDS / 2
+        clock.each_look = STALL_SECONDS / 2
 
         with pytest.raises(RecordingError, match="stopped"):
             stream.read(0, 11, FAR)
 
 
-class Frozen(Clock):
+class Frozen(MovingClock):
     """A clock that jumps at its nth look: the process was stopped meanwhile."""
 
-    def __init__(self, seconds: float = 12.0) -> None:
-        super().__init__()
-        self.left, self.seconds = 0, seconds
-        """Looks until it jumps; and by how much."""
-        self.thawed: Callable[[], object] = lambda: None
-        """Called at the look after the jump, as a source that goes on."""
+    left = 0
+    """Looks until it jumps."""
 
-    def __call__(self) -> float:
+    def thawed(self) -> None:
+        """Happens at the look after the jump, as a source that goes on."""
+
+    def monotonic(self) -> float:
         self.left -= 1
         if self.left == 0:
-            self.now += self.seconds
+            self.seconds += 12
         if self.left == -1:
             self.thawed()
-        return super().__call__()
+        return super().monotonic()
 
 
 @pytest.mark.parametrize("deadline", [FAR, 101.0])
@@ -286,7 +288,7 @@ def test_a_wait_that_was_frozen_does_not_blame_the_device(
     hand_source: Any, monkeypatch: pytest.MonkeyPatch, deadline: float
 ) -> None:
     clock, source = Frozen(), hand_source()
-    monkeypatch.setattr(data, "monotonic", clock)
+    clock.install(monkeypatch)
     with CaptureStream(source) as stream:
         source.deliver(10, time=100.0)
         clock.left = 3
@@ -297,47 +299,49 @@ def test_a_wait_that_was_frozen_does_not_blame_the_device(
     assert stream.failure is None
 
 
-def test_a_look_that_was_frozen_does_not_blame_the_device(hand_source: Any, clock: Clock) -> None:
+def test_a_look_that_was_frozen_does_not_blame_the_device(
+    hand_source: Any, clock: MovingClock
+) -> None:
     with CaptureStream(hand_source()) as stream:
         stream.watch()
-        clock.now += 12
+        clock.seconds += 12
 
         assert stream.loss is None
 
         for _ in range(2 * math.ceil(STALL_SECONDS)):
-            clock.now += WATCH_SECONDS
-            assert stream.loss is None or clock.now >= 112 + STALL_SECONDS
+            clock.seconds += WATCH_SECONDS
+            assert stream.loss is None or clock.seconds >= 112 + STALL_SECONDS
 
         assert stream.loss is not None
 
 
-def test_a_device_that_is_watched_is_lost_in_time(hand_source: Any, clock: Clock) -> None:
+def test_a_device_that_is_watched_is_lost_in_time(hand_source: Any, clock: MovingClock) -> None:
     with CaptureStream(hand_source()) as stream:
         stream.watch()
-        began = clock.now
+        began = clock.seconds
         while stream.loss is None:
-            clock.now += WATCH_SECONDS
+            clock.seconds += WATCH_SECONDS
 
-    assert clock.now - began == STALL_SECONDS
+    assert clock.seconds - began == STALL_SECONDS
 
 
 def test_a_machine_that_is_always_late_still_gives_a_device_up(
-    hand_source: Any, clock: Clock
+    hand_source: Any, clock: MovingClock
 ) -> None:
     with CaptureStream(hand_source()) as stream:
-        clock.step = 30
+        clock.each_look = 30
 
         with pytest.raises(DeviceUnavailableError):
-            stream.read(0, 1, clock.now + 1000)
+            stream.read(0, 1, clock.seconds + 1000)
 
 
-def test_a_deadline_is_kept(hand_source: Any, clock: Clock) -> None:
+def test_a_deadline_is_kept(hand_source: Any, clock: MovingClock) -> None:
     source = hand_source()
     with CaptureStream(source) as stream:
         source.deliver(10)
 
         with pytest.raises(RecordingError, match="slower"):
-            stream.read(0, 11, clock.now)
+            stream.read(0, 11, clock.seconds)
 
 
 def test_what_the_source_reports_reaches_the_reader(hand_source: Any) -> None:
@@ -379,7 +383,7 @@ def test_closing_wakes_the_reader(hand_source: Any, in_thread: Any) -> None:
     reader = in_thread(read)
     stream.close()
 
-    reader.join(10)
+    reader.join(DEADLINE)
     assert len(errors) == 1
 
 
@@ -504,13 +508,13 @@ def test_what_is_not_the_devices_fault_leaves_the_stream_open(
 
 
 def test_a_device_that_fell_silent_while_idle_is_opened_anew(
-    hand_source: Any, clock: Clock
+    hand_source: Any, clock: MovingClock
 ) -> None:
     pool, source = StreamPool(), hand_source()
     with pool.using(lambda: source):
         source.deliver(10)
 
-    clock.now += STALL_SECONDS + 1
+    clock.seconds += STALL_SECONDS + 1
     with pool.using(lambda: source):
         pass
 

@@ -12,6 +12,7 @@ from acoupi import data
 from acoupi.components.messengers import FileConfig, FileMessenger
 from acoupi.data import MessageType, ResponseStatus
 from acoupi.errors import HealthCheckError, MessageSendError
+from tests.services import DEADLINE
 
 NIGHT = datetime(2024, 8, 1, 20, 30, tzinfo=UTC)
 
@@ -87,7 +88,7 @@ def test_many_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE)
 
     assert [line["content"] for line in lines(path)] == ["x" * 10_000] * 40
 

@@ -7,6 +7,7 @@ import pytest
 
 from acoupi.devices import timezones
 from acoupi.devices.timezones import doubt_about_timezone, suggest_timezone, timezone_at
+from tests.services import DEADLINE
 
 BERLIN = (52.5, 13.4)
 
@@ -98,4 +99,4 @@ def test_the_map_stays_in_the_memory_of_nobody_who_asks() -> None:
         "assert timezone_at((52.5, 13.4)) == 'Europe/Berlin'; assert 'tzfpy' not in sys.modules"
     )
 
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE)

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from acoupi import data
+from acoupi.audio.system_clock import ClockState
 from acoupi.components import types
 from acoupi.effort import CapturePlan
 from acoupi.programs.status import StatusReport
@@ -406,34 +407,26 @@ def test_a_heartbeat_tells_the_effort_of_the_last_day(store: InMemoryStore) -> N
     assert (figures["effort_recorded"], figures["effort_planned"]) == (3000, 3600)
 
 
-def test_the_clock_is_told_where_the_kernel_says(
-    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_clock_is_told_where_the_kernel_says(store: InMemoryStore, clock: Clock) -> None:
     for known, told in ((True, 1), (False, 0), (None, None)):
-        monkeypatch.setattr(
-            "acoupi.programs.status.is_clock_synchronised", lambda known=known: known
-        )
+        clock.state = ClockState(known, None)
         assert fleet_figures(StatusReport(store)).get("clock_set") == told
 
 
-def test_frequent_heartbeats_do_not_add_the_effort_up_each_time(
-    store: InMemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frequent_heartbeats_do_not_add_the_effort_up_each_time(clock: Clock) -> None:
+    class Slow(InMemoryStore):
+        def get_grouped_effort(self, *given: Any) -> Any:
+            clock.advance(2)
+            return super().get_grouped_effort(*given)
+
+    store = Slow()
     site = make_deployment(started_on=NOW - datetime.timedelta(hours=1))
     store.store_deployment(site)
     store.note_plan(site, CapturePlan(duration=600, interval=600), site.started_on)
     report = StatusReport(store)
-    times, asked = iter([0.0, 2.0, 199.0, 201.0, 202.0]), []
-    monkeypatch.setattr(data, "monotonic", lambda: next(times))
-    ask = store.get_grouped_effort
+    planned = []
+    for seconds in (0, 197, 2):
+        clock.advance(seconds)
+        planned.append(fleet_figures(report)["effort_planned"])
 
-    def counted(*given: Any) -> Any:
-        asked.append(given)
-        return ask(*given)
-
-    monkeypatch.setattr(store, "get_grouped_effort", counted)
-
-    figures = [fleet_figures(report) for _ in range(3)]  # it takes 2 s, then 1 s
-
-    assert len(asked) == 2
-    assert [one["effort_planned"] for one in figures] == [3600, 3600, 3600]
+    assert planned == [3600, 3600, 3801]

@@ -120,19 +120,17 @@ def test_what_was_recorded_in_a_queue_of_another_name_is_sent_again(
 
 
 def test_recovery_sends_again_what_the_broker_lost(
-    app: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
+    app: Celery, all_day: AudioConfiguration, running_clock: RunningClock
 ) -> None:
     class Lost(Detecting):
         def count_waiting(self, queue: str) -> int:
             return 0
 
-    clock = RunningClock()
-    clock.install(monkeypatch)
     config = DetectionProgramConfiguration(recording=all_day)
     program = Lost(config, app)
     program.on_start(DEPLOYMENT)
     recording = program.tasks["recording_task"].function()
-    clock.step(300)
+    running_clock.step(300)
 
     program.tasks["recovery_task"].delay()
     program.tasks["recovery_task"].delay()
@@ -143,15 +141,13 @@ def test_recovery_sends_again_what_the_broker_lost(
 
 
 def test_recovery_leaves_alone_what_still_waits(
-    queued: Celery, all_day: AudioConfiguration, monkeypatch: pytest.MonkeyPatch
+    queued: Celery, all_day: AudioConfiguration, running_clock: RunningClock
 ) -> None:
-    clock = RunningClock()
-    clock.install(monkeypatch)
     config = DetectionProgramConfiguration(recording=all_day)
     program = Detecting(config, queued)
     program.on_start(DEPLOYMENT)
     program.tasks["recording_task"]()
-    clock.step(300)
+    running_clock.step(300)
 
     program.tasks["recovery_task"]()
 

@@ -12,6 +12,7 @@ from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore
 from tests.databases import SITE, count, in_child, recording
+from tests.services import DEADLINE
 
 
 def test_threads_share_a_store(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_processes_that_create_the_file_at_once_agree(tmp_path: Path) -> None:
         assert child.stdin is not None
         child.stdin.write("\n")
         child.stdin.flush()
-    answers = {child.communicate(timeout=60)[0] for child in children}
+    answers = {child.communicate(timeout=DEADLINE)[0] for child in children}
 
     assert len(answers) == 1
     assert answers != {""}
@@ -162,7 +163,7 @@ def test_what_was_stored_survives_the_death_of_the_process(tmp_path: Path) -> No
     assert child.stdout is not None
     told = [child.stdout.readline() for _ in range(50)]
     child.kill()
-    told += child.communicate(timeout=60)[0].splitlines()
+    told += child.communicate(timeout=DEADLINE)[0].splitlines()
 
     stored = SqliteStore(path).count_recordings()[data.RecordingState.CAPTURED]
 

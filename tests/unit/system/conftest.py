@@ -3,17 +3,16 @@
 import datetime
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import acoupi
-from acoupi import clock, data
 from acoupi.bundles.rendering import Manifest
 from acoupi.stack.stack import Service
 from acoupi.system import Settings
 from acoupi.writing import RenderedFile
+from tests.clocks import Clock
 
 
 @pytest.fixture
@@ -103,26 +102,8 @@ def program_name(write_module: WriteModule) -> str:
     return write_module("small_program", PROGRAM)
 
 
-@dataclass
-class Clocks:
-    """A wall clock and a monotonic one."""
-
-    wall: datetime.datetime = datetime.datetime(2024, 6, 1, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
-    monotonic: float = 1000.0
-
-    def pass_time(self, seconds: float) -> None:
-        self.wall += datetime.timedelta(seconds=seconds)
-        self.monotonic += seconds
-
-    def step(self, seconds: float) -> None:
-        """Set the wall clock; no time passes."""
-        self.wall += datetime.timedelta(seconds=seconds)
-
-
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    for module in (clock, data):
-        monkeypatch.setattr(module, "utc_now", lambda: clocks.wall)
-        monkeypatch.setattr(module, "monotonic", lambda: clocks.monotonic)
-    return clocks
+def clock(clock: Clock) -> Clock:
+    """The time stands still a quarter of a second after noon."""
+    clock.now = datetime.datetime(2024, 6, 1, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
+    return clock

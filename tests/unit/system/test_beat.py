@@ -19,7 +19,8 @@ from acoupi.services.entries import Aligned, Entry, Interval, When
 from acoupi.services.task_messages import Publisher, TaskMessage
 from acoupi.stack.pulse import AlreadyRunningError, ServiceLock, read_pulse
 from acoupi.system import Settings, setup_program
-from tests.unit.system.conftest import Clocks, WriteModule
+from tests.clocks import Clock
+from tests.unit.system.conftest import WriteModule
 
 YEARS = 40 * 365 * 86_400.0
 
@@ -34,76 +35,76 @@ every, aligned = Interval, Aligned
 class Sent(list[tuple[float, str, float]]):
     """What was sent: when (seconds since the beginning), what, and for how long it is good."""
 
-    def __init__(self, clocks: Clocks) -> None:
-        self.clocks = clocks
-        self.began = clocks.monotonic
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.began = clock.seconds
 
     def __call__(self, entry: Entry, expires: float) -> None:
-        self.append((round(self.clocks.monotonic - self.began, 3), entry.name, round(expires, 3)))
+        self.append((round(self.clock.seconds - self.began, 3), entry.name, round(expires, 3)))
 
     @property
     def times(self) -> list[float]:
         return [when for when, _, _ in self]
 
 
-def planner(clocks: Clocks, **schedules: Interval | When) -> tuple[Planner, Sent]:
-    sent = Sent(clocks)
+def planner(clock: Clock, **schedules: Interval | When) -> tuple[Planner, Sent]:
+    sent = Sent(clock)
     entries = [Entry(name, name, "celery", when) for name, when in schedules.items()]
     return Planner(entries, sent), sent
 
 
-def run(planner: Planner, clocks: Clocks, seconds: float) -> None:
+def run(planner: Planner, clock: Clock, seconds: float) -> None:
     """Let it work as beat does: it looks at the clock with every pulse."""
-    end = clocks.monotonic + seconds
+    end = clock.seconds + seconds
     while True:
         wait = min(planner.tick(), beat.PULSE_EVERY)
-        if clocks.monotonic + wait > end:
+        if clock.seconds + wait > end:
             return
-        clocks.pass_time(max(wait, 0.001))
+        clock.advance(max(wait, 0.001))
 
 
-def test_an_interval_begins_at_once_and_keeps_its_distance(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, tick=every(10))
+def test_an_interval_begins_at_once_and_keeps_its_distance(clock: Clock) -> None:
+    plan, sent = planner(clock, tick=every(10))
 
-    run(plan, clocks, 31)
+    run(plan, clock, 31)
 
     assert sent == [(0, "tick", 10), (10, "tick", 10), (20, "tick", 10), (30, "tick", 10)]
 
 
-def test_an_aligned_schedule_keeps_to_the_clock(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, slot=aligned(10))
+def test_an_aligned_schedule_keeps_to_the_clock(clock: Clock) -> None:
+    plan, sent = planner(clock, slot=aligned(10))
 
-    run(plan, clocks, 25)
+    run(plan, clock, 25)
 
     # The clock shows a quarter of a second past the slot.
     assert sent.times == [9.75, 19.75]
     assert [expires for _, _, expires in sent] == [10.0, 10.0]
 
 
-def test_a_crontab_keeps_to_the_clock(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, minute=crontab(nowfun=now))
+def test_a_crontab_keeps_to_the_clock(clock: Clock) -> None:
+    plan, sent = planner(clock, minute=crontab(nowfun=now))
 
-    run(plan, clocks, 150)
+    run(plan, clock, 150)
 
     assert sent.times == [59.75, 119.75]
 
 
-def test_a_solar_schedule_follows_the_sun(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, evening=solar("dusk_civil", 51.5, -0.1, nowfun=now))
+def test_a_solar_schedule_follows_the_sun(clock: Clock) -> None:
+    plan, sent = planner(clock, evening=solar("dusk_civil", 51.5, -0.1, nowfun=now))
 
-    run(plan, clocks, 2 * 86_400)
+    run(plan, clock, 2 * 86_400)
 
     assert len(sent) == 2
     assert sent.times[1] - sent.times[0] == pytest.approx(86_400, abs=300)
 
 
 @pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0, 5.0, -5.0])
-def test_a_step_of_the_clock_does_not_disturb_an_interval(clocks: Clocks, step: float) -> None:
-    plan, sent = planner(clocks, tick=every(10))
-    run(plan, clocks, 14)
+def test_a_step_of_the_clock_does_not_disturb_an_interval(clock: Clock, step: float) -> None:
+    plan, sent = planner(clock, tick=every(10))
+    run(plan, clock, 14)
 
-    clocks.step(step)
-    run(plan, clocks, 30)
+    clock.step(step)
+    run(plan, clock, 30)
 
     assert sent.times == [0, 10, 20, 30, 40]
 
@@ -111,14 +112,14 @@ def test_a_step_of_the_clock_does_not_disturb_an_interval(clocks: Clocks, step: 
 @pytest.mark.parametrize("step", [YEARS, -YEARS, 3600.0, -3600.0])
 @pytest.mark.parametrize("when", [aligned(10), crontab(nowfun=now)])
 def test_after_a_step_what_follows_the_clock_goes_on_with_its_next_slot(
-    clocks: Clocks, step: float, when: When
+    clock: Clock, step: float, when: When
 ) -> None:
-    plan, sent = planner(clocks, slot=when)
-    run(plan, clocks, 65)
+    plan, sent = planner(clock, slot=when)
+    run(plan, clock, 65)
     before = len(sent)
 
-    clocks.step(step)
-    run(plan, clocks, 121)
+    clock.step(step)
+    run(plan, clock, 121)
 
     new = [when for when, _, _ in sent[before:]]
     period = 60 if isinstance(when, crontab) else 10
@@ -129,23 +130,23 @@ def test_after_a_step_what_follows_the_clock_goes_on_with_its_next_slot(
     assert gaps <= {float(period)}
 
 
-def test_a_clock_that_is_pulled_slowly_is_followed(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, slot=aligned(10))
+def test_a_clock_that_is_pulled_slowly_is_followed(clock: Clock) -> None:
+    plan, sent = planner(clock, slot=aligned(10))
 
     for _ in range(20):
-        run(plan, clocks, 5)
-        clocks.pass_time(0.0)
-        clocks.wall += datetime.timedelta(milliseconds=25)
+        run(plan, clock, 5)
+        clock.advance(0.0)
+        clock.now += datetime.timedelta(milliseconds=25)
 
     assert 9 <= len(sent) <= 11
 
 
-def test_slots_that_passed_while_it_hung_are_left_out(clocks: Clocks) -> None:
-    plan, sent = planner(clocks, tick=every(10))
-    run(plan, clocks, 1)
+def test_slots_that_passed_while_it_hung_are_left_out(clock: Clock) -> None:
+    plan, sent = planner(clock, tick=every(10))
+    run(plan, clock, 1)
 
-    clocks.pass_time(35)
-    run(plan, clocks, 10)
+    clock.advance(35)
+    run(plan, clock, 10)
 
     assert sent.times[0] == 0
     assert len(sent) == 3
@@ -153,22 +154,22 @@ def test_slots_that_passed_while_it_hung_are_left_out(clocks: Clocks) -> None:
 
 
 def test_a_schedule_that_fails_does_not_stop_the_others(
-    clocks: Clocks, caplog: pytest.LogCaptureFixture
+    clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(BaseSchedule):
         def is_due(self, last_run_at: Any) -> Any:
             raise ZeroDivisionError
 
-    plan, sent = planner(clocks, broken=Broken(nowfun=now), tick=every(10))
+    plan, sent = planner(clock, broken=Broken(nowfun=now), tick=every(10))
 
-    run(plan, clocks, 25)
+    run(plan, clock, 25)
 
     assert sent.times == [0, 10, 20]
     assert caplog.text.count("Cannot tell when broken is due") == 1
 
 
-def test_without_entries_it_waits(clocks: Clocks) -> None:
-    plan, _ = planner(clocks)
+def test_without_entries_it_waits(clock: Clock) -> None:
+    plan, _ = planner(clock)
 
     assert plan.tick() > 1
 

@@ -67,19 +67,6 @@ def test_every_worker_is_a_service_beside_redis_and_beat(settings: Settings) -> 
     assert list(services(settings)) == ["redis", "recording", "detection", "default", "beat"]
 
 
-def test_only_the_recorder_has_the_sound_device(settings: Settings) -> None:
-    setup(settings)
-
-    found = services(settings)
-    recorder = found.pop("recording")
-    assert recorder["device_cgroup_rules"] == ["c 116:* rw"]
-    assert recorder["group_add"] == ["${ACOUPI_AUDIO_GID:?see .env}"]
-    assert any(one["target"] == "/dev/snd" for one in recorder["volumes"])
-    for service in found.values():
-        assert not {"device_cgroup_rules", "devices", "group_add"} & set(service)
-        assert not any(one["target"].startswith("/dev") for one in service["volumes"])
-
-
 def test_a_service_sees_of_the_home_what_it_needs(settings: Settings) -> None:
     setup(settings)
 

@@ -13,6 +13,7 @@ import pytest
 from acoupi.services import declared_deployments
 from acoupi.services.declared_deployments import settle_deployments
 from acoupi.stack.settings import Settings
+from tests.services import DEADLINE
 from tests.stores import deployment
 
 STACK: Any = SimpleNamespace(
@@ -48,7 +49,7 @@ def test_no_hook_is_called_while_another_process_calls_them(
     assert program.called == []
 
     fcntl.flock(other, fcntl.LOCK_UN)
-    assert program.is_started.wait(20)  # it is tried again
+    assert program.is_started.wait(DEADLINE)  # it is tried again
     fcntl.flock(other, fcntl.LOCK_EX)  # free once the call is noted
     os.close(other)
     settle_deployments(Settings(home=tmp_path), "default", STACK, program, [oak])

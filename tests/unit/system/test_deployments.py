@@ -8,14 +8,14 @@ import pytest
 from acoupi.errors import DeploymentError
 from acoupi.system import Settings, end_deployment, get_current_deployment, start_deployment
 from acoupi.system.deployments import read_deployment
-from tests.unit.system.conftest import Clocks
+from tests.clocks import Clock
 
 
-def test_a_deployment_starts_and_ends(settings: Settings, clocks: Clocks) -> None:
+def test_a_deployment_starts_and_ends(settings: Settings, clock: Clock) -> None:
     started = start_deployment(settings, "heath", 51.5, -0.1)
     assert get_current_deployment(settings) == started
 
-    clocks.pass_time(60)
+    clock.advance(60)
     ended = end_deployment(settings)
 
     assert ended.id == started.id

@@ -19,7 +19,7 @@ from acoupi.services.aside import Aside, aside_file
 from acoupi.services.broker import make_app
 from acoupi.services.folder import MAX_CRASHES, broker_folder, reclaim
 from acoupi.system import Settings
-from tests.services import json_lines
+from tests.services import DEADLINE, json_lines
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_messages_arrive_once_in_the_order_they_were_put(settings: Settings) -> 
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         found = []
         for _ in range(3):
-            message = simple.get(timeout=5)
+            message = simple.get(timeout=DEADLINE)
             message.ack()
             found.append(message.payload)
         with pytest.raises(simple.Empty):
@@ -60,7 +60,7 @@ def test_a_message_in_hand_is_kept_until_it_is_acknowledged(settings: Settings, 
     put(settings, "hello")
 
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
-        message = simple.get(timeout=5)
+        message = simple.get(timeout=DEADLINE)
         in_hand = files(root, "taken/w")
         message.ack()
         done = files(root, "taken/w")
@@ -74,7 +74,7 @@ def test_a_message_that_is_not_acknowledged_goes_back(settings: Settings, root: 
     put(settings, "hello")
 
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
-        simple.get(timeout=5)
+        simple.get(timeout=DEADLINE)
 
     assert files(root, "taken") == []
     assert len(files(root, "queues/detection")) == 1
@@ -138,7 +138,7 @@ def test_what_is_no_message_is_put_aside_and_the_next_one_comes(
     (root / "queues" / "detection" / "0-first.msg").write_text(rubbish)
 
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
-        assert simple.get(timeout=5).payload == "good"
+        assert simple.get(timeout=DEADLINE).payload == "good"
 
     (kept,) = json_lines(aside_file(settings.run_dir, "w"))
     assert why in kept["why"]
@@ -182,7 +182,7 @@ def test_a_message_that_a_power_cut_left_empty_is_passed_over(
     (root / "queues" / "detection" / "0-first.msg").touch()
 
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
-        assert simple.get(timeout=5).payload == "good"
+        assert simple.get(timeout=DEADLINE).payload == "good"
 
 
 def test_a_message_that_the_disk_does_not_let_be_taken_is_said_to_be_once(
@@ -196,7 +196,7 @@ def test_a_message_that_the_disk_does_not_let_be_taken_is_said_to_be_once(
             with pytest.raises(simple.Empty):
                 simple.get(timeout=0.01)
         (root / "taken").unlink()
-        assert simple.get(timeout=5).payload == "hello"
+        assert simple.get(timeout=DEADLINE).payload == "hello"
 
     assert caplog.text.count("Cannot take a message from the queue detection") == 1
 
@@ -207,7 +207,7 @@ def test_a_wiped_folder_comes_back(settings: Settings, root: Path) -> None:
         shutil.rmtree(root)
         simple.put(2)
 
-        assert simple.get(timeout=5).payload == 2
+        assert simple.get(timeout=DEADLINE).payload == 2
 
 
 def test_a_consumer_that_waits_is_woken(
@@ -216,10 +216,10 @@ def test_a_consumer_that_waits_is_woken(
     monkeypatch.setattr(transport, "LONGEST_WAIT", 1000)  # it does not look by itself
     with connect(settings, "w") as connection, connection.SimpleQueue("detection") as simple:
         simple.put("first")
-        simple.get(timeout=5).ack()
+        simple.get(timeout=DEADLINE).ack()
         timer = threading.Timer(0.1, put, [settings, "second"])
         timer.start()
-        message = simple.get(timeout=30)
+        message = simple.get(timeout=DEADLINE)
         message.ack()
         timer.join()
 
@@ -278,7 +278,7 @@ def test_any_name_of_a_queue_stays_in_its_folder(settings: Settings, root: Path)
     for queue in ("../../up", "a.b", "a b", "ü", ".hidden"):
         put(settings, queue, queue=queue)
         with connect(settings, "w") as connection, connection.SimpleQueue(queue) as simple:
-            assert simple.get(timeout=5).payload == queue
+            assert simple.get(timeout=DEADLINE).payload == queue
 
     assert {path.parent for path in (root / "queues").iterdir()} == {root / "queues"}
     assert not (root.parent / "up").exists()

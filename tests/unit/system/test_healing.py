@@ -24,6 +24,7 @@ from acoupi.services.healing import Healer, Kept
 from acoupi.system import Settings, get_status, setup_program, start_deployment
 from acoupi.system.stores import heal_stores, healings_here
 from acoupi.testing import make_recording, make_wav
+from tests.services import DEADLINE
 from tests.stores import detection, output
 
 
@@ -300,7 +301,7 @@ def test_a_worker_heals_what_another_process_has_found_damaged(
         store.get_deployments()
 
     healer.look()
-    healer.wait(30)
+    healer.wait(DEADLINE)
 
     assert len(told_by(store)) == 1
     assert store.get_deployments() == [oak]

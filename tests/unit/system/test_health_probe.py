@@ -12,7 +12,7 @@ import pytest
 
 from acoupi.stack.pulse import PulseFile
 from tests.postgres import Postgres
-from tests.services import Redis, require_program
+from tests.services import DEADLINE, Redis, require_program
 
 PROBE = Path(__file__).parents[3] / "images" / "sensor" / "health"
 SAMPLES_ARRIVE = '"last_error":null'
@@ -58,7 +58,7 @@ class Probe:
         path = f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"
         environment = {"PATH": path, "TMPDIR": str(self.folder), **variables}
         command = ["sh", str(PROBE), self.watched or str(self.pulse), *words]
-        done = subprocess.run(command, env=environment, check=False, timeout=60)
+        done = subprocess.run(command, env=environment, check=False, timeout=DEADLINE)
         return done.returncode == 0, sum(map(int, slept.read_text().split()))
 
 
@@ -184,7 +184,7 @@ def test_a_page_that_answers_200_is_well_and_no_other(
             assert probe.look()[0] is is_well
         finally:
             server.shutdown()
-            thread.join(60)
+            thread.join(DEADLINE)
 
 
 @pytest.mark.integration

@@ -10,7 +10,7 @@ from acoupi import data
 from acoupi.audio import formats
 from acoupi.errors import HealthCheckError
 from acoupi.system.model_trial import try_model
-from tests.unit.system.conftest import Clocks
+from tests.clocks import Clock
 
 
 class Model:
@@ -41,9 +41,9 @@ def output(recording: data.Recording, *detections: Any) -> data.ModelOutput:
     return made.model_copy(update={"detections": list(detections)})
 
 
-def test_the_model_is_run_once_on_sound_like_that_of_a_recording(clocks: Clocks) -> None:
+def test_the_model_is_run_once_on_sound_like_that_of_a_recording(clock: Clock) -> None:
     def answer(recording: data.Recording) -> data.ModelOutput:
-        clocks.pass_time(0.5)
+        clock.advance(0.5)
         return output(recording, data.Detection(detection_score=0.5))
 
     model = Model(answer)
@@ -53,9 +53,9 @@ def test_the_model_is_run_once_on_sound_like_that_of_a_recording(clocks: Clocks)
     assert (recording.duration, recording.samplerate, recording.audio_channels) == (1.5, 16_000, 2)
 
 
-def test_a_fast_model_is_told_without_an_exponent(clocks: Clocks) -> None:
+def test_a_fast_model_is_told_without_an_exponent(clock: Clock) -> None:
     def answer(recording: data.Recording) -> data.ModelOutput:
-        clocks.pass_time(0.006)
+        clock.advance(0.006)
         return output(recording)
 
     assert try_model(program_of(Model(answer))) == (
@@ -94,9 +94,9 @@ def test_a_model_that_does_not_do_its_work_is_not_ready(answer: Any, what: str) 
     assert found.value.exit_code == 3
 
 
-def test_a_model_slower_than_recordings_come_is_not_ready(clocks: Clocks) -> None:
+def test_a_model_slower_than_recordings_come_is_not_ready(clock: Clock) -> None:
     def answer(recording: data.Recording) -> data.ModelOutput:
-        clocks.pass_time(12)
+        clock.advance(12)
         return output(recording)
 
     with pytest.raises(HealthCheckError, match=r"too slow: it takes 12 s for 1\.5 s") as found:
@@ -105,11 +105,11 @@ def test_a_model_slower_than_recordings_come_is_not_ready(clocks: Clocks) -> Non
     assert "every 10 s" in (found.value.why or "")
 
 
-def test_loading_the_weights_does_not_make_a_model_slow(clocks: Clocks) -> None:
+def test_loading_the_weights_does_not_make_a_model_slow(clock: Clock) -> None:
     seconds = iter([60, 1])
 
     def answer(recording: data.Recording) -> data.ModelOutput:
-        clocks.pass_time(next(seconds))
+        clock.advance(next(seconds))
         return output(recording)
 
     assert "1 s for 1.5 s" in (try_model(program_of(Model(answer))) or "")

@@ -17,6 +17,7 @@ from acoupi.services.own_redis import OwnRedis, RedisFailedError
 from acoupi.services.redis_transport import RedisChannel
 from acoupi.services.task_messages import task_message
 from acoupi.system import Settings
+from tests.services import DEADLINE
 
 SOON = 0.05
 
@@ -152,7 +153,7 @@ def test_a_worker_that_waits_for_messages_notices_that_redis_hangs(
         channel._active_queues.append("detection")
 
         with pytest.raises(RedisFailedError, match="does not answer"):
-            connection.drain_events(timeout=10)
+            connection.drain_events(timeout=DEADLINE)
 
 
 def test_who_imports_the_library_later_has_all_of_it() -> None:

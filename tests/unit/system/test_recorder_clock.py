@@ -12,16 +12,16 @@ from acoupi.services.recorder_clock import (
     Outbox,
     RecorderClock,
 )
+from tests.clocks import Clock
 from tests.services import DEADLINE
-from tests.unit.system.conftest import Clocks
 
 
 class Recorder:
     """A recorder's clock, and when it ordered something: seconds since the start."""
 
-    def __init__(self, clocks: Clocks, schedule: Interval | When) -> None:
-        self.clocks = clocks
-        self.start = clocks.monotonic
+    def __init__(self, clock: Clock, schedule: Interval | When) -> None:
+        self.time = clock
+        self.start = clock.seconds
         self.orders: list[float] = []
         self.is_busy = False
         entry = Entry("recording_task", "recording_task", "recording", schedule)
@@ -29,7 +29,7 @@ class Recorder:
 
     def order(self, entry: Entry) -> bool:
         if not self.is_busy:
-            self.orders.append(self.clocks.monotonic - self.start)
+            self.orders.append(self.time.seconds - self.start)
         return not self.is_busy
 
     def came(self) -> bool:
@@ -39,15 +39,15 @@ class Recorder:
         """Let time pass, with an order of beat now and then; return the answers to these."""
         answers = []
         for step in range(1, round(seconds * 4) + 1):
-            self.clocks.pass_time(0.25)
+            self.time.advance(0.25)
             if beat_every and step * 0.25 % beat_every == 0:
                 answers.append(self.came())
             self.clock.tick()
         return answers
 
 
-def test_while_orders_come_it_makes_none(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Interval(5))
+def test_while_orders_come_it_makes_none(clock: Clock) -> None:
+    recorder = Recorder(clock, Interval(5))
     recorder.came()
 
     assert all(recorder.run(60, beat_every=5))
@@ -55,8 +55,8 @@ def test_while_orders_come_it_makes_none(clocks: Clocks) -> None:
     assert recorder.orders == []
 
 
-def test_without_orders_it_keeps_the_interval(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Interval(5))
+def test_without_orders_it_keeps_the_interval(clock: Clock) -> None:
+    recorder = Recorder(clock, Interval(5))
     recorder.came()
 
     recorder.run(30)
@@ -65,9 +65,9 @@ def test_without_orders_it_keeps_the_interval(clocks: Clocks) -> None:
 
 
 def test_an_order_without_a_pause_between_recordings_is_for_the_next_frames(
-    clocks: Clocks,
+    clock: Clock,
 ) -> None:
-    recorder = Recorder(clocks, Interval(5))
+    recorder = Recorder(clock, Interval(5))
     recorder.run(8)
     assert recorder.orders == [2, 7]
 
@@ -77,7 +77,7 @@ def test_an_order_without_a_pause_between_recordings_is_for_the_next_frames(
     assert recorder.orders == [2, 7]
 
 
-def test_before_the_first_order_it_waits_for_beat_to_start(clocks: Clocks) -> None:
+def test_before_the_first_order_it_waits_for_beat_to_start(clock: Clock) -> None:
     orders: list[Entry] = []
     entry = Entry("recording_task", "recording_task", "recording", Aligned(5))
 
@@ -87,26 +87,26 @@ def test_before_the_first_order_it_waits_for_beat_to_start(clocks: Clocks) -> No
 
     keeper = RecorderClock([entry], order)
     for _ in range(19):
-        clocks.pass_time(1)
+        clock.advance(1)
         keeper.tick()
     assert orders == []
     for _ in range(4):
-        clocks.pass_time(1)
+        clock.advance(1)
         keeper.tick()
 
     assert orders == [entry]
 
 
-def test_without_orders_it_keeps_the_slots_of_the_clock(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Aligned(10))  # a quarter of a second after one began
+def test_without_orders_it_keeps_the_slots_of_the_clock(clock: Clock) -> None:
+    recorder = Recorder(clock, Aligned(10))  # a quarter of a second after one began
 
     recorder.run(40)
 
     assert recorder.orders == [11.75, 21.75, 31.75]
 
 
-def test_a_slot_is_recorded_once_whoever_is_late(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Aligned(10))
+def test_a_slot_is_recorded_once_whoever_is_late(clock: Clock) -> None:
+    recorder = Recorder(clock, Aligned(10))
     recorder.run(12)
     assert recorder.orders == [11.75]
 
@@ -118,10 +118,10 @@ def test_a_slot_is_recorded_once_whoever_is_late(clocks: Clocks) -> None:
     assert recorder.orders == [11.75]
 
 
-def test_an_order_that_comes_before_it_has_looked_is_of_the_new_slot(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Aligned(10))
+def test_an_order_that_comes_before_it_has_looked_is_of_the_new_slot(clock: Clock) -> None:
+    recorder = Recorder(clock, Aligned(10))
     recorder.run(12)
-    clocks.pass_time(8)
+    clock.advance(8)
 
     assert recorder.came()
 
@@ -130,10 +130,10 @@ def test_an_order_that_comes_before_it_has_looked_is_of_the_new_slot(clocks: Clo
 
 
 @pytest.mark.parametrize("step", [-3600, 3600])
-def test_a_clock_that_is_set_costs_no_slot(clocks: Clocks, step: float) -> None:
-    recorder = Recorder(clocks, Aligned(10))
+def test_a_clock_that_is_set_costs_no_slot(clock: Clock, step: float) -> None:
+    recorder = Recorder(clock, Aligned(10))
     recorder.run(12)
-    clocks.step(step)
+    clock.step(step)
 
     assert recorder.came()
 
@@ -141,8 +141,8 @@ def test_a_clock_that_is_set_costs_no_slot(clocks: Clocks, step: float) -> None:
     assert recorder.orders == [11.75, 21.75, 31.75]
 
 
-def test_what_cannot_be_ordered_now_is_ordered_as_soon_as_it_can(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Aligned(60))
+def test_what_cannot_be_ordered_now_is_ordered_as_soon_as_it_can(clock: Clock) -> None:
+    recorder = Recorder(clock, Aligned(60))
     recorder.is_busy = True
     recorder.run(65)
     recorder.is_busy = False
@@ -152,24 +152,24 @@ def test_what_cannot_be_ordered_now_is_ordered_as_soon_as_it_can(clocks: Clocks)
     assert len(recorder.orders) == 1
 
 
-def test_it_sleeps_until_an_order_may_be_missing(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Interval(5))
+def test_it_sleeps_until_an_order_may_be_missing(clock: Clock) -> None:
+    recorder = Recorder(clock, Interval(5))
     recorder.came()
 
     assert recorder.clock.tick() == LONGEST_SLEEP
-    clocks.pass_time(6)
+    clock.advance(6)
     assert recorder.clock.tick() == 1
     recorder.is_busy = True
-    clocks.pass_time(1)
+    clock.advance(1)
     assert recorder.clock.tick() == LOOK_AGAIN
 
 
-def test_it_sleeps_until_the_next_slot_of_the_clock(clocks: Clocks) -> None:
-    recorder = Recorder(clocks, Aligned(10))  # a quarter of a second after one began
+def test_it_sleeps_until_the_next_slot_of_the_clock(clock: Clock) -> None:
+    recorder = Recorder(clock, Aligned(10))  # a quarter of a second after one began
     recorder.came()
 
     assert recorder.clock.tick() == LONGEST_SLEEP
-    clocks.pass_time(7)
+    clock.advance(7)
     assert recorder.clock.tick() == 2.75
 
 

@@ -4,20 +4,20 @@ import pytest
 
 from acoupi.errors import ConfigurationError, DeviceUnavailableError, StoreError
 from acoupi.services.restarts import NO_MICROPHONE, RestartPolicy
-from tests.unit.system.conftest import Clocks
+from tests.clocks import Clock
 
 GONE = DeviceUnavailableError("the microphone is not there.")
 PATIENT = {"ACOUPI_MICROPHONE_PATIENCE": "600"}
 
 
-def test_a_recorder_without_a_microphone_leaves_when_its_patience_is_over(clocks: Clocks) -> None:
+def test_a_recorder_without_a_microphone_leaves_when_its_patience_is_over(clock: Clock) -> None:
     policy = RestartPolicy(None, PATIENT)
     policy.task_failed(GONE)
-    clocks.pass_time(599)
+    clock.advance(599)
     policy.task_failed(GONE)
     assert policy.due() is None
 
-    clocks.pass_time(2)
+    clock.advance(2)
     policy.task_failed(GONE)
 
     found = policy.due()
@@ -26,42 +26,42 @@ def test_a_recorder_without_a_microphone_leaves_when_its_patience_is_over(clocks
     assert "601 s" in found[1]
 
 
-def test_a_recording_in_between_makes_it_patient_again(clocks: Clocks) -> None:
+def test_a_recording_in_between_makes_it_patient_again(clock: Clock) -> None:
     policy = RestartPolicy(None, PATIENT)
     policy.task_failed(GONE)
-    clocks.pass_time(599)
+    clock.advance(599)
     policy.recorded()
-    clocks.pass_time(2)
+    clock.advance(2)
     policy.task_failed(GONE)
 
     assert policy.due() is None
 
 
-def test_it_leaves_only_when_it_wants_to_record(clocks: Clocks) -> None:
+def test_it_leaves_only_when_it_wants_to_record(clock: Clock) -> None:
     policy = RestartPolicy(None, PATIENT)
     policy.task_failed(GONE)
     assert policy.due() is None
 
-    clocks.pass_time(10_000)
+    clock.advance(10_000)
 
     assert policy.due() is None
     policy.task_failed(GONE)
     assert policy.due() is not None
 
 
-def test_another_failure_does_not_count(clocks: Clocks) -> None:
+def test_another_failure_does_not_count(clock: Clock) -> None:
     policy = RestartPolicy(None, PATIENT)
     policy.task_failed(StoreError("no disk."))
-    clocks.pass_time(10_000)
+    clock.advance(10_000)
     policy.task_failed(StoreError("no disk."))
 
     assert policy.due() is None
 
 
-def test_without_being_told_it_never_leaves(clocks: Clocks) -> None:
+def test_without_being_told_it_never_leaves(clock: Clock) -> None:
     policy = RestartPolicy(None, {})
     policy.task_failed(GONE)
-    clocks.pass_time(100_000)
+    clock.advance(100_000)
     policy.task_failed(GONE)
 
     assert policy.due() is None
@@ -73,10 +73,10 @@ def test_patience_is_a_number_of_seconds(text: str) -> None:
         RestartPolicy(None, {"ACOUPI_MICROPHONE_PATIENCE": text})
 
 
-def test_the_settings_of_the_sensor_are_stronger_than_the_variable(clocks: Clocks) -> None:
+def test_the_settings_of_the_sensor_are_stronger_than_the_variable(clock: Clock) -> None:
     policy = RestartPolicy(None, PATIENT, patience=1)
     policy.task_failed(GONE)
-    clocks.pass_time(2)
+    clock.advance(2)
     policy.task_failed(GONE)
 
     assert policy.due() is not None

@@ -12,6 +12,7 @@ from acoupi.services.showing import showing
 from acoupi.stack.doors import WEB
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Service
+from tests.services import DEADLINE
 
 
 def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
@@ -28,7 +29,7 @@ def shown(home: Path, role: str = "recorder", **web: Any) -> set[str]:
     rings = {ring.relative_to(home / "run" / "live") for ring, _ in pairs}
     marks = {mark._path.relative_to(home / "run" / "live") for _, mark in pairs}
     for one in live:
-        one.join(10)
+        one.join(DEADLINE)
         assert not one.is_alive()
     assert marks == {Path(WEB, ring.name) for ring in rings}
     return {str(ring) for ring in rings}

@@ -11,8 +11,8 @@ import pytest
 from acoupi.errors import NotConfiguredError
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.system import Settings, get_celery_status, get_status, setup_program, start_deployment
+from tests.clocks import Clock
 from tests.services import free_port
-from tests.unit.system.conftest import Clocks
 
 
 @pytest.fixture
@@ -86,10 +86,10 @@ def test_a_service_that_died_is_not_well_whatever_its_last_pulse_said(sensor: Se
     assert status.services.acoupi == "failed"
 
 
-def test_a_service_that_writes_no_more_does_not_answer(sensor: Settings, clocks: Clocks) -> None:
+def test_a_service_that_writes_no_more_does_not_answer(sensor: Settings, clock: Clock) -> None:
     with ServiceLock(sensor.run_dir, "default"):
         pulse(sensor, "default")
-        clocks.pass_time(45)
+        clock.advance(45)
 
         worker = get_celery_status(sensor).workers[1]
 

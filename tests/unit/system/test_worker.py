@@ -18,11 +18,13 @@ from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock, read_pulse
 from acoupi.stack.stack import stack_for
 from acoupi.system import Settings, setup_program
-from tests.unit.system.conftest import Clocks, WriteModule
+from tests.clocks import Clock
+from tests.services import DEADLINE
+from tests.unit.system.conftest import WriteModule
 
 
 @pytest.fixture
-def monitor(tmp_path: Path, clocks: Clocks) -> Iterator[WorkerMonitor]:
+def monitor(tmp_path: Path, clock: Clock) -> Iterator[WorkerMonitor]:
     with ServiceLock(tmp_path, "default") as lock:
         yield WorkerMonitor(
             PulseFile(tmp_path, "default"),
@@ -48,14 +50,14 @@ def test_tasks_are_counted_and_the_last_error_stands_until_its_task_succeeds(
     assert pulse.last_error == "task 1: disk full"
 
 
-def test_a_task_that_is_overdue_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+def test_a_task_that_is_overdue_makes_it_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
     monitor.ready()
     monitor.task_started("1", "hang")
 
-    clocks.pass_time(599)
+    clock.advance(599)
     monitor.turn()
     assert monitor.why_stuck() is None
-    clocks.pass_time(2)
+    clock.advance(2)
     monitor.turn()
 
     assert "hang has run for 601 s" in (monitor.why_stuck() or "")
@@ -75,31 +77,31 @@ def test_a_long_recording_does_not_make_its_worker_stuck(settings: Settings) -> 
     assert limits["default"] == 600
 
 
-def test_a_loop_that_does_not_turn_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+def test_a_loop_that_does_not_turn_makes_it_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
     monitor.ready()
 
-    clocks.pass_time(61)
+    clock.advance(61)
 
     assert "loop has not turned" in (monitor.why_stuck() or "")
 
 
-def test_a_process_that_was_frozen_is_not_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+def test_a_process_that_was_frozen_is_not_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
     monitor.ready()
     monitor.task_started("1", "work")
 
-    clocks.pass_time(700)
+    clock.advance(700)
     monitor.excuse(699)
 
     assert monitor.why_stuck() is None
-    clocks.pass_time(61)
+    clock.advance(61)
     assert "loop has not turned" in (monitor.why_stuck() or "")
 
 
-def test_waiting_for_the_broker_is_not_being_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+def test_waiting_for_the_broker_is_not_being_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
     monitor.ready()
 
     for _ in range(100):
-        clocks.pass_time(30)
+        clock.advance(30)
         monitor.broker_lost(ConnectionRefusedError("refused"))
         assert monitor.why_stuck() is None
 
@@ -107,19 +109,19 @@ def test_waiting_for_the_broker_is_not_being_stuck(monitor: WorkerMonitor, clock
     assert "redis://hub does not answer: refused" in (monitor.pulse.pulse.message or "")
 
 
-def test_a_program_that_never_loads_makes_it_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
-    clocks.pass_time(599)
+def test_a_program_that_never_loads_makes_it_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
+    clock.advance(599)
     assert monitor.why_stuck() is None
-    clocks.pass_time(2)
+    clock.advance(2)
 
     assert "has not started" in (monitor.why_stuck() or "")
 
 
-def test_a_clock_step_makes_nothing_stuck(monitor: WorkerMonitor, clocks: Clocks) -> None:
+def test_a_clock_step_makes_nothing_stuck(monitor: WorkerMonitor, clock: Clock) -> None:
     monitor.ready()
     monitor.task_started("1", "work")
 
-    clocks.step(40 * 365 * 86_400.0)
+    clock.step(40 * 365 * 86_400.0)
 
     assert monitor.why_stuck() is None
 
@@ -378,5 +380,5 @@ def test_a_task_is_told_that_time_passes_by_how_late_it_is_told(
 
     worker._call_while_waiting(SimpleNamespace(tasks=tasks), stopped)  # type: ignore[arg-type]
 
-    assert enough.wait(20)
+    assert enough.wait(DEADLINE)
     assert all(late >= 0 for late in told)

@@ -41,9 +41,8 @@ def at(seconds: float) -> datetime.datetime:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(START)
-    clock.install(monkeypatch)
+def clock(clock: Clock) -> Clock:
+    clock.now = START
     return clock
 
 

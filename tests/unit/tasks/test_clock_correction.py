@@ -87,11 +87,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    clock = RunningClock()
-    clock.state = NOT_SET
-    clock.install(monkeypatch)
-    machine = Machine(tmp_path, clock)
+def machine(tmp_path: Path, running_clock: RunningClock) -> Iterator[Machine]:
+    running_clock.state = NOT_SET
+    machine = Machine(tmp_path, running_clock)
     yield machine
     machine.stop()
 

@@ -177,10 +177,8 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_once_the_clock_is_set_every_time_is_right_and_every_second_has_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, clock: Clock, seed: int
 ) -> None:
-    clock = Clock()
-    clock.install(monkeypatch)
     walk = Walk(tmp_path / "metadata.db", clock, seed)
 
     walk.go(8)

@@ -1,8 +1,10 @@
 """Files that a hub is to get go only once it has them, or where nothing else can make room."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from acoupi.components.stores.unreported import Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.components.types import RecordingSavingFilter
 from acoupi.space import FileClass, HubAudio, SpacePolicy
-from acoupi.tasks import generate_file_management_task, management
+from acoupi.tasks import generate_file_management_task
 from acoupi.tasks.space import Room, generate_space_task
 from tests.stores import recording
 
@@ -239,7 +241,8 @@ def test_where_there_is_no_room_what_no_filter_wants_goes(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(management, "free_bytes", lambda _: 1000)
+    full = SimpleNamespace(f_bavail=1000, f_frsize=1, f_blocks=10**9)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
     sound = heard(owing, capture())
 
     manage()
