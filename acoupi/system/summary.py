@@ -96,8 +96,7 @@ class Summary:
         since = self._time(began.isoformat())
         if runs:
             return f"{where}, since {since}"
-        celery = self.state.celery
-        services = [*celery.workers, *([celery.beat] if celery.beat else [])]
+        services = self.state.celery.services
         down = ", ".join(f"{one.name} {one.state}" for one in services if one.state != "ready")
         return f"should be {where}, since {since} ({down or 'there are no services'})"
 

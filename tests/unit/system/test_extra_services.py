@@ -1,5 +1,7 @@
 """Services that are no workers: where they come from, and what each target makes of them."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,11 @@ import yaml
 
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.rendering import Manifest
+from acoupi.cli.deployment import service_rows
 from acoupi.config.sensor import sensor_schema
 from acoupi.errors import ConfigurationError
-from acoupi.system import Sensor, Settings, setup_program, target_for
+from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.system import Sensor, Settings, get_status, setup_program, target_for
 from acoupi.targets import systemd
 from acoupi.targets.systemd import every_unit
 from tests.docker.beside.hello_service import ENTRY_POINTS
@@ -95,6 +99,24 @@ def test_under_systemd_it_is_a_unit(settings: Settings) -> None:
         "acoupi.service",
         "acoupi-beat.service",
         "acoupi-hello.service",
+    )
+
+
+def test_the_state_of_the_sensor_tells_how_it_is(settings: Settings) -> None:
+    setup_program(settings, "demo", target="process", environ={})
+    with ExitStack() as locks:
+        for name in ("recording", "detection", "default", "beat"):
+            locks.enter_context(ServiceLock(settings.run_dir, name))
+            file = PulseFile(settings.run_dir, name)
+            file.pulse = replace(file.pulse, state="ready")
+            file.write()
+        state = get_status(settings)
+
+    assert [(one.name, one.state) for one in state.celery.others] == [("hello", "stopped")]
+    assert state.celery.state == "notok"
+    assert [(one["name"], one["state"]) for one in service_rows(state.celery)][-1] == (
+        "hello",
+        "stopped",
     )
 
 
