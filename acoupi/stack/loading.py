@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "available_programs",
     "check_plug_ins",
+    "check_program_name",
     "is_configured",
     "load_config_schema",
     "load_program_class",
@@ -39,8 +40,33 @@ logger = logging.getLogger(__name__)
 
 
 def available_programs() -> dict[str, str]:
-    """Return the installed programs: where each is, by its short name, sorted."""
-    return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
+    """Return the installed programs: where each is, by its short name, sorted.
+
+    A name of acoupi is never another's; setup refuses one that two have (`check_program_name`).
+    """
+    points = sorted(entry_points(group=GROUP))
+    found = {one.name: one.value for one in points}
+    own = {one.name: one.value for one in points if one.value.startswith("acoupi.")}
+    return {**found, **own}
+
+
+def check_program_name(program_name: str) -> None:
+    """Raise if two packages bring a program of that name.
+
+    Raises
+    ------
+    InvalidProgramError
+        Naming both.
+    """
+    points = sorted(entry_points(group=GROUP, name=program_name), key=lambda one: one.value)
+    places = [one.value for one in points]
+    if len(set(places)) > 1:
+        raise InvalidProgramError(
+            program_name,
+            f'two programs are called "{program_name}".',
+            f"acoupi setup --program {places[-1]}   (or uninstall one of them)",
+            why=f"{' and '.join(places)} have that name.",
+        )
 
 
 def programs_to_choose() -> dict[str, str]:
@@ -118,12 +144,12 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
             f"python -m pip install {missing.partition('.')[0]}",
             why=f'it needs "{missing}", which is not installed.',
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProgramNotFoundError(
             program_name,
             f'cannot load the program "{program_name}".',
             f'python -c "import {module_name}"   to see where',
-            why=f"importing it failed: {type(error).__name__}: {error}",
+            why=f"importing it failed: {type(error).__name__}: {' '.join(str(error).split())}",
         ) from error
 
 
