@@ -94,7 +94,7 @@ class ServicesStatus(BaseModel):
 
     target: str
     acoupi: str
-    """Of the workers, in the words of systemd: active, inactive, failed, …"""
+    """Of the workers, in the words of systemd: active, inactive, failed, …; or unknown."""
     beat: str
     message: str | None = None
 
@@ -260,6 +260,8 @@ def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None)
 
 def _as_unit(services: list[ServiceStatus]) -> str:
     """Return the state of some services in one word of systemd."""
+    if services and all(one.state == "unknown" for one in services):
+        return "unknown"
     running = [service.is_running for service in services]
     if running and all(running):
         return "activating" if any(one.state == "starting" for one in services) else "active"

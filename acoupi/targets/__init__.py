@@ -108,6 +108,9 @@ class Target(ABC):
     """Whether it runs containers on the Docker engine of this machine."""
     bakes_packages: ClassVar[bool] = False
     """Whether packages of others are put into an image that it runs."""
+    rights: ClassVar[str | None] = None
+    """What keeps the services apart on this machine, in words; None: they are not here, or
+    containers."""
     renders_folder: ClassVar[bool] = False
     """Whether it can write a folder that is deployed elsewhere; see `render_folder`."""
     for_system: ClassVar[str | None] = None

@@ -154,20 +154,9 @@ def check_sound(state: MachineState) -> Result | None:
     )
 
 
-RIGHTS = {
-    "process": "every service sees and does what this user may "
-    "(acoupi setup --target systemd --system keeps them apart)",
-    "systemd": "system calls, kinds of sockets and memory are limited; files, devices and the "
-    "network are not (acoupi setup --target systemd --system limits them)",
-    "systemd-system": "each service sees the files, devices and networks that it needs",
-}
-"""What keeps services apart on each target that has no containers."""
-
-
 def check_rights(state: MachineState) -> Result | None:
     """Say what keeps the services apart; containers have checks of their own."""
-    said = RIGHTS.get(state.manifest.target) if state.manifest else None
-    return ok(said) if said else None
+    return ok(state.rights) if state.rights else None
 
 
 def check_clock(state: MachineState) -> Result | None:
