@@ -77,8 +77,7 @@ def routes(ask: Callable[[Request], Ask], subject: Subject) -> list[BaseRoute]:
 
 def _twins_of(subject: Subject) -> list[Twin]:
     """Return the twins, without those of pages that the subject has not."""
-    missing = {*SENSOR.menu} - {*subject.menu}
-    return [one for one in TWINS if one.path.split("/")[1] not in missing]
+    return [one for one in TWINS if subject.has(one.path)]
 
 
 # The document
