@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from acoupi.components.messengers.plug_ins import unusable_messengers
+from acoupi.components.messengers.plug_ins import (
+    sections_of_plug_ins,
+    unusable_messengers,
+    unusable_section,
+)
 from acoupi.config import describe
 from acoupi.config.names import BY_OPTIONS
-from acoupi.config.schemas import SUPPORTED, unsupported_settings
+from acoupi.config.schemas import SUPPORTED, Unsupported, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
 from acoupi.stack.prefetched import use_carried
@@ -117,6 +121,8 @@ def load_program_class(
 def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") -> None:
     schema = program_class.get_config_schema()
     for one in unsupported_settings(schema):
+        if _messenger_of(one, schema) is not None:
+            continue  # setup says so; a sensor that runs does not need it
         raise InvalidProgramError(
             program_name,
             f'the program "{program_name}" has a setting of a type that configuration does not '
@@ -124,6 +130,17 @@ def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") 
             f"in {schema.__name__}, {one.name}: {one.advice}",
             why=f"{SUPPORTED}.",
         )
+
+
+def _messenger_of(setting: Unsupported, schema: type[BaseModel]) -> str | None:
+    """Return the key of the messenger of a package that a setting is of; None: of none."""
+    sections = {
+        f"{place.name}.{key}.": key
+        for place in describe(schema).walk()
+        for kind in place.sections
+        for key in sections_of_plug_ins(kind)
+    }
+    return next((key for one, key in sections.items() if f"{setting.name}.".startswith(one)), None)
 
 
 def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
@@ -256,6 +273,9 @@ def check_plug_ins(schema: type[BaseModel]) -> None:
         for kind in place.sections:
             for error in unusable_messengers(kind):
                 raise error
+    for one in unsupported_settings(schema):
+        if (key := _messenger_of(one, schema)) is not None:
+            raise unusable_section(key, f"its setting {one.name} is {one.type}: {SUPPORTED}.")
 
 
 def load_config_schema(settings: Settings) -> type[BaseModel]:
