@@ -7,7 +7,7 @@ recording has the time of its report, so that an older state never replaces a ne
 import base64
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -207,7 +207,8 @@ class SoundReport(_Strict):
     """The sound of a recording, or of a clip, that is sent to a hub in chunks."""
 
     is_clip: bool = False
-    format: Literal["wav", "flac"]
+    format: str = Field(pattern="^[a-z0-9]{1,16}$")
+    """Also the end of the names of such files."""
     bytes: int = Field(gt=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole file."""

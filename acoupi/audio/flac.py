@@ -33,6 +33,7 @@ __all__ = [
     "MAGICS",
     "MAX_CHANNELS",
     "MAX_SAMPLERATE",
+    "MEDIA_TYPE",
     "NAME",
     "FlacWriter",
     "add_guano",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 NAME = "flac"
+MEDIA_TYPE = "audio/flac"
 MAGIC = b"fLaC"
 MAGICS: tuple[bytes, ...] = (MAGIC,)
 MAX_CHANNELS = 8

@@ -41,9 +41,11 @@ __all__ = [
     "SoundInfo",
     "SoundWriter",
     "add_guano",
+    "endings",
     "find_parts",
     "format_named",
     "is_sound_file",
+    "media_type",
     "no_sound",
     "open_writer",
     "read_audio",
@@ -64,6 +66,8 @@ class SoundFormat(Protocol):
 
     NAME: str
     """As users call it, and the suffix of its files."""
+    MEDIA_TYPE: str
+    """What browsers and catalogues call its files."""
     MAGICS: tuple[bytes, ...]
     """The four bytes that its files begin with."""
 
@@ -132,6 +136,23 @@ def is_sound_file(name: str) -> bool:
     (True, True, False)
     """
     return not name.startswith(".") and format_named(Path(name).suffix[1:].lower()) is not None
+
+
+def media_type(name: str) -> str:
+    """Return the media type of a file of this name.
+
+    Examples
+    --------
+    >>> media_type("a.WAV"), media_type("a.mp3")
+    ('audio/wav', 'audio/x-unknown')
+    """
+    kind = format_named(Path(name).suffix[1:].lower())
+    return kind.MEDIA_TYPE if kind else "audio/x-unknown"
+
+
+def endings() -> str:
+    """Return how the names of recordings end, in words."""
+    return " or ".join(f".{kind.NAME}" for kind in FORMATS)
 
 
 def format_named(name: str) -> SoundFormat | None:

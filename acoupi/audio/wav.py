@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAGICS",
+    "MEDIA_TYPE",
     "NAME",
     "WavWriter",
     "add_guano",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 NAME = "wav"
+MEDIA_TYPE = "audio/wav"
 MAGICS: tuple[bytes, ...] = riff.MAGICS
 
 DISK_BLOCK = 4096

@@ -116,6 +116,7 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
 
 def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.config.plain_credentials import plain_credential_warnings
+    from acoupi.config.sensor import check_sensor
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -131,6 +132,7 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
             logger.warning(warning)
 
     def check_settings() -> None:
+        check_sensor(found.settings)
         home.load(found, only_reads=only_reads)
 
     def check_target() -> None:

@@ -337,7 +337,6 @@ def microphone_words(state: "MicrophoneState", zone: datetime.tzinfo | None = No
 
 def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:
     """Return the services as rows of a table."""
-    services = [*state.workers, *([state.beat] if state.beat else [])]
     return [
         {
             **asdict(service),
@@ -345,5 +344,5 @@ def service_rows(state: "CeleryStatus") -> list[dict[str, Any]]:
             "last_done_on": shown_time(service.last_done_on) if service.last_done_on else None,
             "memory_mb": round(service.memory_bytes / 1e6) if service.memory_bytes else None,
         }
-        for service in services
+        for service in state.services
     ]

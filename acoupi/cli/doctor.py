@@ -63,8 +63,14 @@ def look(
     from acoupi.bundles.preflight import run_preflight
     from acoupi.targets import find_target
 
-    containers = manifest is None or find_target(manifest.target).needs_engine
-    results = run_preflight(settings, Host(), manifest, containers=containers)
+    kind = find_target(manifest.target) if manifest else None
+    results = run_preflight(
+        settings,
+        Host(),
+        manifest,
+        containers=kind is None or kind.needs_engine,
+        rights=kind.rights if kind else None,
+    )
     return list(_said(results, quiet=quiet))
 
 

@@ -50,5 +50,6 @@ def render_folder(
             program = DEFAULT_PROGRAM
     plan = plan_setup(found, SetupRequest(program, target=target))
     following = plan.target.render_folder(folder, plan.stack, packages=packages, force=force)
-    done(f"{folder} holds the program {program} for {target}; see its README.md for the rest.")
+    more = "; see its README.md for the rest" if (folder / "README.md").exists() else ""
+    done(f"{folder} holds the program {program} for {target}{more}.")
     typer.echo(f"Next: {following}")

@@ -17,7 +17,19 @@ from acoupi.cli.output import example, print_json, print_table, say, shown, warn
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
 from acoupi.fleet.judging import Fleet, Row, groups_of, values_that_differ
-from acoupi.fleet.words import NOT_SENT, row_words, shown_digest, shown_program
+from acoupi.fleet.words import (
+    COLUMNS,
+    FIGURES,
+    NOT_SENT,
+    RUNS,
+    SENSOR,
+    STATE,
+    WORK,
+    WRONG,
+    row_words,
+    shown_digest,
+    shown_program,
+)
 
 if TYPE_CHECKING:
     from acoupi.fleet.judging import Group
@@ -59,12 +71,6 @@ Seconds = Annotated[
 ]
 WIDE = 200
 """Width in characters that fits everything into one table; narrower terminals get several."""
-SENSOR = {"sensor": "sensor"}
-STATE = {"state": "state", "heartbeat": "seen"}
-RUNS = {"version": "version", "program": "program", "configuration": "settings"}
-FIGURES = {"effort": "last day", "disk": "disk", "microphone": "noise floor"}
-WORK = {"to_analyse": "to analyse", "to_send": "to send", "clock": "clock"}
-WRONG = {"reasons": ""}
 DIFF_COLUMNS = {
     "configuration": "settings", "program": "program", "versions": "version",
     "count": "sensors", "differs_in": "differs in", "sensors": "which",
@@ -151,7 +157,7 @@ def _show(rows: list[dict[str, Any]], *, empty: str) -> None:
 
     tables = [STATE | WRONG, FIGURES, WORK, RUNS]
     if not rows or (width_of() or WIDE) >= WIDE:
-        tables = [STATE | RUNS | FIGURES | WORK | {"alarms": "alarms"} | WRONG]
+        tables = [COLUMNS]
     for columns in tables:
         print_table(rows, SENSOR | columns, empty=empty)
         if len(tables) > 1:

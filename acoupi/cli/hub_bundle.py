@@ -177,7 +177,7 @@ def setup(
     before = home.read().audio if home.is_set_up else None
     choices = _set_up(home, given, urls, force=force)
     done(f"The hub is set up in {home.path}.")
-    if choices.target == "kubernetes":
+    if choices.is_in_cluster:
         say(f"What to do next: {home.path / 'kubernetes' / 'README.md'}")
         return
     _say_where(home, choices)

@@ -125,7 +125,7 @@ def _sound_files(folder: Path) -> list[Path]:
             str(folder),
             f'there is no recording in "{folder}".',
             f"ls {shlex.quote(str(folder))}",
-            why="no file there ends in .wav or .flac.",
+            why=f"no file there ends in {formats.endings()}.",
         )
     return found
 

@@ -86,7 +86,7 @@ def program_with_folder(
             str(folder),
             f'there is no recording in "{folder}".',
             f"ls {shlex.quote(str(folder))}",
-            why="no file there ends in .wav or .flac.",
+            why=f"no file there ends in {formats.endings()}.",
         )
     with tempfile.TemporaryDirectory(prefix="acoupi-") as scratch_folder:
         scratch = _scratch_program(found.settings, home.load(found), Path(scratch_folder))

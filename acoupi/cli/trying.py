@@ -152,8 +152,9 @@ def _run(sensor: "TriedSensor", seconds: float) -> bool:
 
 def _build(sensor: "TriedSensor") -> None:
     from acoupi.bundles.images import image_name, why_build
+    from acoupi.targets import find_target
 
-    if sensor.target == "compose" and why_build(image_name()):
+    if find_target(sensor.target).needs_engine and why_build(image_name()):
         say("Building the image of the sensor, which takes some minutes the first time ...")
         sensor.acoupi("compose", "build")
 

@@ -8,11 +8,11 @@ default). The file only holds values that differ from the defaults, and may be m
 import contextlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -38,6 +38,8 @@ from acoupi.writing import RenderedFile
 __all__ = [
     "Metrics",
     "Recorder",
+    "check_sections",
+    "check_sensor",
     "dump_setting",
     "is_about_sensor",
     "load_sensor",
@@ -243,12 +245,27 @@ class SensorPaths(Protocol):
 def sensor_schema() -> type[BaseModel]:
     """Return the schema: each section under its name.
 
+    One of a package that cannot be used is left out: setup says so (`check_sections`), and
+    what records goes on.
+    """
+    installed = {name: one for name, one in _installed_sections() if isinstance(one, type)}
+    return _schema_of({**BUILT_IN, **installed})
+
+
+def check_sections() -> None:
+    """Raise if a package brings settings that cannot be used.
+
     Raises
     ------
     ConfigurationError
-        Naming the section of a package that cannot be used.
+        Naming them, and why.
     """
-    sections = {**BUILT_IN, **dict(_installed_sections())}
+    for _, section in _installed_sections():
+        if isinstance(section, ConfigurationError):
+            raise section
+
+
+def _schema_of(sections: Mapping[str, type[BaseModel]]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         name: (
             Annotated[section, NoUserPrompt] if name in NEVER_ASKED else section,
@@ -263,30 +280,44 @@ def _first_line(section: type[BaseModel]) -> str | None:
     return (inspect.getdoc(section) or "").partition("\n")[0] or None
 
 
-def _installed_sections() -> Iterator[tuple[str, type[BaseModel]]]:
+def _installed_sections() -> Iterator[tuple[str, type[BaseModel] | ConfigurationError]]:
     names = set(BUILT_IN)
     for point in sorted(entry_points(group=GROUP)):
-        place = f"{point.name} = {point.value}"
-        if point.name in names or not point.name.isidentifier() or "__" in point.name:
-            taken = point.name in names
-            raise _unusable(
-                place, "another section has that name" if taken else "that is not a name"
-            )
+        try:
+            section = _section(point, names)
+        except ConfigurationError as error:
+            yield point.name, error
+        else:
+            yield point.name, section
         names.add(point.name)
-        try:
-            section = point.load()
-        except Exception as error:  # a package may raise anything
-            raise _unusable(place, f"{type(error).__name__}: {error}") from error
-        if not (inspect.isclass(section) and issubclass(section, BaseModel)):
-            raise _unusable(place, "it is not a pydantic model")
-        for one in unsupported_settings(section):
-            raise _unusable(place, f"{one.name} is {one.type}; {SUPPORTED}")
-        try:
-            section()
-        except ValidationError as error:
-            name = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-            raise _unusable(place, f"{name} has no default") from error
-        yield point.name, section
+
+
+def _section(point: EntryPoint, names: Collection[str]) -> type[BaseModel]:
+    """Return the section of a package.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be used.
+    """
+    place = f"{point.name} = {point.value}"
+    if point.name in names or not point.name.isidentifier() or "__" in point.name:
+        taken = point.name in names
+        raise _unusable(place, "another section has that name" if taken else "that is not a name")
+    try:
+        section = point.load()
+    except (Exception, SystemExit) as error:  # a package may raise anything
+        raise _unusable(place, f"{type(error).__name__}: {error}") from error
+    if not (inspect.isclass(section) and issubclass(section, BaseModel)):
+        raise _unusable(place, "it is not a pydantic model")
+    for one in unsupported_settings(section):
+        raise _unusable(place, f"{one.name} is {one.type}; {SUPPORTED}")
+    try:
+        section()
+    except ValidationError as error:
+        name = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise _unusable(place, f"{name} has no default") from error
+    return section
 
 
 def _unusable(place: str, why: str) -> ConfigurationError:
@@ -323,7 +354,8 @@ def planned_sensor(sensor: BaseModel) -> Iterator[None]:
 def load_sensor(settings: SensorPaths) -> Any:
     """Return the settings of the sensor, by section; the defaults if there is no file.
 
-    Sections of packages that are not installed here are left out.
+    Sections of packages that are not installed here are left out, and those that cannot be
+    used: see `check_sensor`.
 
     Raises
     ------
@@ -341,9 +373,42 @@ def load_sensor(settings: SensorPaths) -> Any:
     schema, path = sensor_schema(), settings.sensor_config_file
     if not is_there(path):
         return schema()
-    return load_document(
-        Document.read(path), schema, names=SENSOR, only=frozenset(schema.model_fields)
-    )
+    document = Document.read(path)
+    try:
+        return _loaded(document, schema)
+    except ConfigurationError:
+        # If the settings of acoupi are right, those of a package must not stop the recorder.
+        installed = {
+            name: section
+            for name, section in _installed_sections()
+            if isinstance(section, type) and _is_right(document, name, section)
+        }
+        return _loaded(document, _schema_of({**BUILT_IN, **installed}))
+
+
+def check_sensor(settings: SensorPaths) -> None:
+    """Raise if settings of the sensor cannot be used, those of packages among them.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming them, and why.
+    """
+    check_sections()
+    if is_there(settings.sensor_config_file):
+        _loaded(Document.read(settings.sensor_config_file), sensor_schema())
+
+
+def _is_right(document: Document, name: str, section: type[BaseModel]) -> bool:
+    try:
+        _loaded(document, _schema_of({name: section}))
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _loaded(document: Document, schema: type[BaseModel]) -> BaseModel:
+    return load_document(document, schema, names=SENSOR, only=frozenset(schema.model_fields))
 
 
 def sensor_files(

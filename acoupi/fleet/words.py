@@ -5,8 +5,31 @@ from typing import Any
 
 from acoupi.fleet.judging import Row, span_words
 
-__all__ = ["NOT_SENT", "row_words", "shown_digest", "shown_program"]
+__all__ = [
+    "COLUMNS",
+    "FIGURES",
+    "NOT_SENT",
+    "ON_PAGE",
+    "RUNS",
+    "SENSOR",
+    "STATE",
+    "WORK",
+    "WRONG",
+    "row_words",
+    "shown_digest",
+    "shown_program",
+]
 
+SENSOR = {"sensor": "sensor"}
+STATE = {"state": "state", "heartbeat": "seen"}
+RUNS = {"version": "version", "program": "program", "configuration": "settings"}
+FIGURES = {"effort": "last day", "disk": "disk", "microphone": "noise floor"}
+WORK = {"to_analyse": "to analyse", "to_send": "to send", "clock": "clock"}
+WRONG = {"reasons": ""}
+COLUMNS = SENSOR | STATE | RUNS | FIGURES | WORK | {"alarms": "alarms"} | WRONG
+"""What `row_words` says, and the head of its column."""
+ON_PAGE = FIGURES | WORK | {"version": "version"}
+"""What the page of a hub shows beside the state of a sensor and what is wrong."""
 NOT_SENT = "not sent"
 DIGITS = 8
 """Characters shown of a digest."""

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from acoupi import __version__, clock
+from acoupi.audio.formats import media_type
 from acoupi.config.web import Web
 from acoupi.errors import ParameterError, RecordingFileError
 from acoupi.exports.effort_report import find_deployment, measure, read_effort
 from acoupi.fleet.judging import Fleet
-from acoupi.fleet.words import row_words
+from acoupi.fleet.words import ON_PAGE, row_words
 from acoupi.heard import RecordingFile, VerdictRow
 from acoupi.hub.audio import find_sound, read_audio
 from acoupi.hub.dashboard_access import PeopleAccess
@@ -28,7 +29,6 @@ from acoupi.hub.heartbeats import put_reported
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
 from acoupi.hub.verdicts import put_verdict
-from acoupi.system.page_files import SOUNDS
 from acoupi.web.app import make_app
 from acoupi.web.asking import zone_named
 from acoupi.web.media import Files
@@ -97,6 +97,7 @@ class HubSensor:
             "ok": counts["well"] == len(rows),
             "status": {
                 "counts": {one: counts[one] for one in ("silent", "unwell", "well")},
+                "columns": ON_PAGE,
                 "sensors": [
                     {
                         **asdict(row),
@@ -140,10 +141,11 @@ class HubSensor:
                 "there is no recording with that id.", "acoupi recordings list"
             )
         found = find_sound(self._hub, clip_id or recording_id)
+        name = f"{clip_id or recording_id}.{found.format}"
         return RecordingFile(
-            name=f"{clip_id or recording_id}.{found.format}",
+            name=name,
             size=found.size,
-            media_type=SOUNDS[f".{found.format}"],
+            media_type=media_type(name),
             samplerate_hz=row.samplerate_hz,
         )
 

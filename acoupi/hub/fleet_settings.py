@@ -17,11 +17,10 @@ from acoupi.hub.fleet_standing import InForce, get_standings
 from acoupi.hub.heartbeats import put_reported
 from acoupi.offers import IMAGE as OF_IMAGES
 from acoupi.offers import Envelope, Offer, public_key, sealed
+from acoupi.targets import targets_that
 
 __all__ = ["Change", "hub_key", "set_group", "set_image", "set_key", "set_value", "unset_value"]
 
-CONTAINERS = "compose"
-"""The target of sensors that can get an image from a hub."""
 NAMED = 5
 """Most sensors that are named as unfit to judge a change by."""
 LOOKED_AT = 20
@@ -134,9 +133,14 @@ def set_image(database: HubDatabase, name: str, image: str, change: Change) -> O
     return _change(database, changed, change)
 
 
+def _takes_images(sensor: InForce) -> bool:
+    """Return whether a sensor can get an image from a hub: it runs in containers of its machine."""
+    return sensor.target in targets_that(lambda kind: kind.needs_engine)
+
+
 def _require_containers(sensor: InForce) -> None:
     """Raise unless a hub can let a sensor run from another image."""
-    if sensor.target == CONTAINERS:
+    if _takes_images(sensor):
         return
     why, remedy = "it has not reported that it follows this hub", "acoupi fleet follow   (there)"
     if sensor.target is not None:
@@ -241,7 +245,7 @@ class _Wanted(NamedTuple):
     def of(cls, overlays: Overlays, sensor: InForce) -> "_Wanted":
         settings = overlays.of(sensor.sensor)
         image = settings.pop(IMAGE, None)
-        return cls(settings, image if sensor.target == CONTAINERS else None)
+        return cls(settings, image if _takes_images(sensor) else None)
 
     def is_in(self, offer: Offer) -> bool:
         return (nested(self.settings), self.image) == (offer.settings, offer.image)

@@ -20,6 +20,7 @@ class ProvisionedTarget(ProcessTarget):
     """Services that are started elsewhere, with their pulses and logs in this home."""
 
     name: ClassVar[str] = "provisioned"
+    rights: ClassVar[str | None] = None
     starts_here: ClassVar[bool] = False
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:

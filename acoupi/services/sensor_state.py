@@ -17,7 +17,7 @@ from acoupi.services.alarm_file import alarms_file
 from acoupi.services.metrics import SensorState
 from acoupi.services.space_state import space_state
 from acoupi.stack.doors import WEB
-from acoupi.stack.extra_services import extra_services
+from acoupi.stack.extra_services import extra_service_names
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import BEAT
 from acoupi.tasks.messaging import messenger_names
@@ -56,7 +56,7 @@ def _services(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[str
     """Return the names of all services that have a pulse."""
     workers = [worker.name for worker in program.get_worker_config().workers]
     page = [WEB] if load_sensor(settings).web.enabled else []
-    return [*workers, BEAT, *page, *(one.name for one in extra_services(settings))]
+    return [*workers, BEAT, *page, *extra_service_names(settings)]
 
 
 def _folders(program: "AcoupiProgram[Any]", settings: Settings) -> Sequence[Path]:

@@ -26,7 +26,7 @@ from acoupi.stack.stack import (
     own_health,
 )
 
-__all__ = ["extra_service", "extra_services", "with_extra_services"]
+__all__ = ["extra_service", "extra_service_names", "extra_services", "with_extra_services"]
 
 GROUP = "acoupi.services"
 SERVING_MODULE = "acoupi.services.serving"
@@ -95,17 +95,34 @@ def extra_services(settings: Settings) -> tuple[Service, ...]:
     return tuple(one for one in found if one is not None)
 
 
+def extra_service_names(settings: Settings) -> list[str]:
+    """Return what these services are called; one that cannot be asked is known by its declaration.
+
+    So it is missed where somebody looks for it, and nobody else suffers.
+    """
+    return [name for point in sorted(entry_points(group=GROUP)) for name in _names(point, settings)]
+
+
+def _names(point: EntryPoint, settings: Settings) -> list[str]:
+    try:
+        service = _ask(point, settings)
+    except ConfigurationError:
+        return [point.name]
+    return [] if service is None else [service.name]
+
+
 def _ask(point: EntryPoint, settings: Settings) -> Service | None:
     try:
         service = point.load()(settings)
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else "PACKAGE"
+        words = " ".join(str(error).split()).rstrip(".")
         raise ConfigurationError(
             f'the service "{point.name}" cannot be set up.',
             f"python -m pip uninstall {package}   (or a version of it that works)",
-            why=f"{point.value} failed: {type(error).__name__}: {error}.",
+            why=f"{point.value} failed: {type(error).__name__}: {words}.",
         ) from error
     if service is None or isinstance(service, Service):
         return service

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from acoupi.components.messengers.plug_ins import unusable_messengers
+from acoupi.components.messengers.plug_ins import (
+    sections_of_plug_ins,
+    unusable_messengers,
+    unusable_section,
+)
 from acoupi.config import describe
 from acoupi.config.names import BY_OPTIONS
-from acoupi.config.schemas import SUPPORTED, unsupported_settings
+from acoupi.config.schemas import SUPPORTED, Unsupported, unsupported_settings
 from acoupi.errors import InvalidProgramError, ProgramNotFoundError
 from acoupi.stack.configured import is_configured, read_program_name, require_configured
 from acoupi.stack.prefetched import use_carried
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "available_programs",
     "check_plug_ins",
+    "check_program_name",
     "is_configured",
     "load_config_schema",
     "load_program_class",
@@ -39,8 +44,33 @@ logger = logging.getLogger(__name__)
 
 
 def available_programs() -> dict[str, str]:
-    """Return the modules of installed programs by short name, sorted."""
-    return {point.name: point.value for point in sorted(entry_points(group=GROUP))}
+    """Return the installed programs: where each is, by its short name, sorted.
+
+    A name of acoupi is never another's; setup refuses one that two have (`check_program_name`).
+    """
+    points = sorted(entry_points(group=GROUP))
+    found = {one.name: one.value for one in points}
+    own = {one.name: one.value for one in points if one.value.startswith("acoupi.")}
+    return {**found, **own}
+
+
+def check_program_name(program_name: str) -> None:
+    """Raise if two packages bring a program of that name.
+
+    Raises
+    ------
+    InvalidProgramError
+        Naming both.
+    """
+    points = sorted(entry_points(group=GROUP, name=program_name), key=lambda one: one.value)
+    places = [one.value for one in points]
+    if len(set(places)) > 1:
+        raise InvalidProgramError(
+            program_name,
+            f'two programs are called "{program_name}".',
+            f"acoupi setup --program {places[-1]}   (or uninstall one of them)",
+            why=f"{' and '.join(places)} have that name.",
+        )
 
 
 def programs_to_choose() -> dict[str, str]:
@@ -91,6 +121,8 @@ def load_program_class(
 def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") -> None:
     schema = program_class.get_config_schema()
     for one in unsupported_settings(schema):
+        if _messenger_of(one, schema) is not None:
+            continue  # setup says so; a sensor that runs does not need it
         raise InvalidProgramError(
             program_name,
             f'the program "{program_name}" has a setting of a type that configuration does not '
@@ -98,6 +130,17 @@ def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") 
             f"in {schema.__name__}, {one.name}: {one.advice}",
             why=f"{SUPPORTED}.",
         )
+
+
+def _messenger_of(setting: Unsupported, schema: type[BaseModel]) -> str | None:
+    """Return the key of the messenger of a package that a setting is of; None: of none."""
+    sections = {
+        f"{place.name}.{key}.": key
+        for place in describe(schema).walk()
+        for kind in place.sections
+        for key in sections_of_plug_ins(kind)
+    }
+    return next((key for one, key in sections.items() if f"{setting.name}.".startswith(one)), None)
 
 
 def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
@@ -118,12 +161,12 @@ def _import(program_name: str, module_name: str, choose: str) -> ModuleType:
             f"python -m pip install {missing.partition('.')[0]}",
             why=f'it needs "{missing}", which is not installed.',
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ProgramNotFoundError(
             program_name,
             f'cannot load the program "{program_name}".',
             f'python -c "import {module_name}"   to see where',
-            why=f"importing it failed: {type(error).__name__}: {error}",
+            why=f"importing it failed: {type(error).__name__}: {' '.join(str(error).split())}",
         ) from error
 
 
@@ -230,6 +273,9 @@ def check_plug_ins(schema: type[BaseModel]) -> None:
         for kind in place.sections:
             for error in unusable_messengers(kind):
                 raise error
+    for one in unsupported_settings(schema):
+        if (key := _messenger_of(one, schema)) is not None:
+            raise unusable_section(key, f"its setting {one.name} is {one.type}: {SUPPORTED}.")
 
 
 def load_config_schema(settings: Settings) -> type[BaseModel]:

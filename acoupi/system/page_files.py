@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+from acoupi.audio.formats import is_sound_file, media_type
 from acoupi.data import RecordingState
 from acoupi.errors import RecordingFileError
 from acoupi.exports.reader import Reader
@@ -18,7 +19,6 @@ __all__ = ["MOST", "RecordingFiles"]
 
 MOST = 1024 * 1024
 """Most bytes of one read."""
-SOUNDS = {".wav": "audio/wav", ".flac": "audio/flac"}
 FOLDERS = ("paths.tmp_audio", "paths.recordings")
 REASONS = {
     RecordingState.CLIPPED: "only its clips are left: acoupi detections play and copy use them",
@@ -55,7 +55,7 @@ class RecordingFiles:
             return RecordingFile(
                 name=path.name,
                 size=os.fstat(file.fileno()).st_size,
-                media_type=SOUNDS[path.suffix.lower()],
+                media_type=media_type(path.name),
                 samplerate_hz=samplerate,
             )
 
@@ -90,7 +90,7 @@ class RecordingFiles:
         """Open a sound file in a folder of recordings, without following links."""
         try:
             for folder in self._folders():
-                if path.is_relative_to(folder) and path.suffix.lower() in SOUNDS:
+                if path.is_relative_to(folder) and is_sound_file(path.name):
                     return open_binary(path, beneath=folder)
         except FileNotFoundError as error:
             raise _none(503, "it is being moved") from error

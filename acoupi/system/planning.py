@@ -20,6 +20,7 @@ from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
 from acoupi.config.presets import preset_for, put_over
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.config.sensor import (
+    check_sections,
     is_about_sensor,
     planned_sensor,
     sensor_files,
@@ -43,7 +44,7 @@ from acoupi.services.sensor_tasks import add_sensor_tasks, metrics_file
 from acoupi.services.space import check_disks
 from acoupi.stack.celery_settings import CelerySettings
 from acoupi.stack.extra_services import with_extra_services
-from acoupi.stack.loading import check_plug_ins, load_program_class
+from acoupi.stack.loading import check_plug_ins, check_program_name, load_program_class
 from acoupi.stack.settings import Settings
 from acoupi.stack.spool import with_memory
 from acoupi.stack.stack import Stack, stack_of_program
@@ -51,7 +52,7 @@ from acoupi.stack.variables import place_in
 from acoupi.stack.watching import with_watcher
 from acoupi.stack.web import with_web
 from acoupi.system.sensor import Sensor
-from acoupi.targets import DEFAULT_TARGET, Target, load_target
+from acoupi.targets import DEFAULT_TARGET, Target, check_targets, load_target
 from acoupi.writing import PRIVATE, RenderedFile
 
 __all__ = ["Plan", "SetupRequest", "plan_setup"]
@@ -141,9 +142,12 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     place = load_target(
         request.target or (previous.target if previous else DEFAULT_TARGET), settings
     )
+    check_program_name(name)
     program_class = load_program_class(name, choose=request.wording.program)
     schema = program_class.get_config_schema()
     check_plug_ins(schema)
+    check_sections()
+    check_targets()
     sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
     options = split_options(request.args, sections)
     celery = _celery_settings(settings, options[CELERY.section], request)

@@ -7,10 +7,11 @@ from pydantic import BaseModel
 
 from acoupi.stack.settings import Settings
 from acoupi.system.sensor import Sensor
+from acoupi.targets import find_target
 from acoupi.targets.process import stop_timeout
 from acoupi.targets.systemd import (
     Scope,
-    SystemTarget,
+    SystemdTarget,
     UnitState,
     install_units,
     remove_units,
@@ -45,7 +46,8 @@ class UnitsStatus(BaseModel):
 def _scope(settings: Settings) -> Scope:
     """Return whether the home was set up for its user or for the system."""
     manifest = Sensor.at(settings).manifest
-    return "system" if manifest and manifest.target == SystemTarget.name else "user"
+    kind = find_target(manifest.target) if manifest else None
+    return kind.scope if kind and issubclass(kind, SystemdTarget) else "user"
 
 
 def services_are_installed(settings: Settings, path: Path | None = None) -> bool:

@@ -27,7 +27,7 @@ from acoupi.services.address import masked_url
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.space_state import SpaceState
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import SETUP
+from acoupi.stack.stack import SETUP, is_extra_role
 from acoupi.system.alarms import AlarmState, active_alarms
 from acoupi.system.backlog import MessagesWaiting, waiting_messages
 from acoupi.system.deployments import read_deployment
@@ -65,11 +65,18 @@ class CeleryStatus(BaseModel):
     """ok: all are running and reach the broker; notok: some; unavailable: none."""
     workers: list[ServiceStatus] = Field(default_factory=list)
     beat: ServiceStatus | None = None
+    others: list[ServiceStatus] = Field(default_factory=list)
+    """Services that are no workers, such as the page."""
     broker: str = "embedded"
     """Its URL without the password."""
     waiting: dict[str, int] | None = None
     """Messages in each queue; None: the broker does not answer."""
     message: str | None = None
+
+    @property
+    def services(self) -> list[ServiceStatus]:
+        """All of them, in the order in which they are shown."""
+        return [*self.workers, *([self.beat] if self.beat else []), *self.others]
 
 
 class ProgramState(BaseModel):
@@ -87,7 +94,7 @@ class ServicesStatus(BaseModel):
 
     target: str
     acoupi: str
-    """State of the workers in systemd's terms: active, inactive, failed, …"""
+    """State of the workers in systemd's terms: active, inactive, failed, …; or unknown."""
     beat: str
     message: str | None = None
 
@@ -186,6 +193,7 @@ def celery_status(sensor: Sensor, services: list[ServiceStatus] | None = None) -
         state=state,
         workers=workers,
         beat=beat,
+        others=[service for service in services if is_extra_role(service.role)],
         broker=masked_url(broker),
         waiting=waiting,
         message=message,
@@ -252,6 +260,8 @@ def services_status(sensor: Sensor, services: list[ServiceStatus] | None = None)
 
 def _as_unit(services: list[ServiceStatus]) -> str:
     """Return the state of some services in one of systemd's terms."""
+    if services and all(one.state == "unknown" for one in services):
+        return "unknown"
     running = [service.is_running for service in services]
     if running and all(running):
         return "activating" if any(one.state == "starting" for one in services) else "active"

@@ -90,15 +90,16 @@ class Summary:
             return elsewhere[0] or "unknown"
         if deployment is None and unnamed is None:
             return "no: acoupi start"
-        runs = self.state.celery.state == "ok"
         where = f'at "{deployment.name}"' if deployment else "without a named place"
         began = (deployment or unnamed).started_on  # type: ignore[union-attr]
         since = self._time(began.isoformat())
-        if runs:
-            return f"{where}, since {since}"
         celery = self.state.celery
-        services = [*celery.workers, *([celery.beat] if celery.beat else [])]
-        down = ", ".join(f"{one.name} {one.state}" for one in services if one.state != "ready")
+        down = ", ".join(
+            f"{one.name} {one.state}" for one in celery.services if one.state != "ready"
+        )
+        recording = [one for one in celery.services if one not in celery.others]
+        if recording and all(one.state == "ready" for one in recording):
+            return f"{where}, since {since}{f' ({down})' if down else ''}"
         return f"should be {where}, since {since} ({down or 'there are no services'})"
 
     def _effort(self) -> str:

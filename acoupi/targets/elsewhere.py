@@ -29,6 +29,11 @@ class ElsewhereTarget(Target):
         """Return why something cannot be done here, and the command that does it."""
 
     @property
+    def next_step(self) -> str:
+        """Return what starts it where it runs, as a command."""
+        return self.refusal("start")[1]
+
+    @property
     @abstractmethod
     def whereabouts(self) -> str:
         """Where the services are, and the command that shows them."""

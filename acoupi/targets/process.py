@@ -43,6 +43,10 @@ class ProcessTarget(Target):
     """Plain processes under the scripts of the home; no Docker, no systemd."""
 
     name: ClassVar[str] = "process"
+    rights: ClassVar[str | None] = (
+        "every service sees and does what this user may "
+        "(acoupi setup --target systemd --system keeps them apart)"
+    )
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``app.py``, the scripts and ``config/env``."""

@@ -95,6 +95,10 @@ class SystemdTarget(ProcessTarget):
     """
 
     name: ClassVar[str] = "systemd"
+    rights: ClassVar[str | None] = (
+        "system calls, kinds of sockets and memory are limited; files, devices and the "
+        "network are not (acoupi setup --target systemd --system limits them)"
+    )
     for_system: ClassVar[str | None] = "systemd-system"
     scope: ClassVar[Scope] = "user"
 
@@ -249,6 +253,7 @@ class SystemTarget(SystemdTarget):
     """Units of the system, which only root starts: they hide what a user's units cannot."""
 
     name: ClassVar[str] = "systemd-system"
+    rights: ClassVar[str | None] = "each service sees the files, devices and networks that it needs"
     scope: ClassVar[Scope] = "system"
 
     @property

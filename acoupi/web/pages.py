@@ -72,7 +72,7 @@ class Pages:
         self._environment.filters.update(shown.FILTERS)
 
     def routes(self) -> list[BaseRoute]:
-        """Return where the pages are; those that are in the menu."""
+        """Return where the pages are that the subject has."""
         every = [
             Route("/", self.now),
             Route("/detections", self.detections),
@@ -89,8 +89,7 @@ class Pages:
             Route("/help", self.help),
             Route("/help/{page:path}", self.help),
         ]
-        shown = {*self._subject.menu, "recordings"}
-        return [one for one in every if one.path.split("/")[1] in shown]
+        return [one for one in every if self._subject.has(one.path)]
 
     @staticmethod
     def base(request: Request) -> str:

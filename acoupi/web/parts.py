@@ -50,6 +50,17 @@ class Subject:
     has_sound: "Callable[[str], bool]" = lambda _: True
     """Whether there may be sound for a recording (its id)."""
 
+    def has(self, path: str) -> bool:
+        """Return whether there is a page, or an answer, at a path: where none in the menu misses.
+
+        Examples
+        --------
+        >>> hub = Subject({"": "Sensors"}, "fleet", "")
+        >>> [one.has("/settings/plan") for one in (SENSOR, hub)], hub.has("/not/in/any/menu")
+        ([True, False], True)
+        """
+        return path.split("/")[1] not in SENSOR.menu.keys() - self.menu.keys()
+
 
 SENSOR = Subject(
     menu={

@@ -58,8 +58,9 @@ class Now(TypedDict):
     """Of acoupi."""
     ok: bool
     status: JsonObject
-    """What ``acoupi deployment status --json`` prints: celery (state, workers, beat, broker,
-    waiting, message), deployment, unnamed, program, services, microphone, analysis, messages."""
+    """What ``acoupi deployment status --json`` prints: celery (state, workers, beat, others,
+    broker, waiting, message), deployment, unnamed, program, services, microphone, analysis,
+    messages."""
     alarms: list[JsonObject]
     """The active ones, the oldest first: alarm, description, detail, since, until."""
     next_recording: str | None

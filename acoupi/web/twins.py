@@ -79,8 +79,7 @@ def routes(ask: Callable[[Request], Ask], subject: Subject) -> list[BaseRoute]:
 
 def _twins_of(subject: Subject) -> list[Twin]:
     """Return the twins, without those of pages that the subject does not have."""
-    missing = {*SENSOR.menu} - {*subject.menu}
-    return [one for one in TWINS if one.path.split("/")[1] not in missing]
+    return [one for one in TWINS if subject.has(one.path)]
 
 
 # The document

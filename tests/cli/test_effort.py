@@ -11,10 +11,12 @@ from uuid import UUID
 import pytest
 
 from acoupi import data
+from acoupi.cli.effort import effort as effort_command
 from acoupi.cli.timezones import shown_time
 from acoupi.components import SqliteStore
+from acoupi.components.stores.views import EFFORT
 from acoupi.data import EffortSpan, EffortState
-from acoupi.effort import CapturePlan, DailyWindows
+from acoupi.effort import CapturePlan, DailyWindows, EffortHistory, PlanFrom, ledger
 from tests.cli.support import Run, data_of, lines_of
 from tests.clocks import Clock
 
@@ -354,3 +356,16 @@ def test_a_microphone_that_is_missing_now_shows_in_the_status(run: Run, sensor: 
     (line,) = [line for line in shown.splitlines() if line.startswith("microphone")]
     assert f"device missing since {shown_time(gone, '%H:%M:%S')} UTC: it was unplugged." in line
     assert as_json["microphone"]["missing_detail"] == "it was unplugged."
+
+
+@pytest.mark.parametrize("state", EffortState)
+def test_a_state_is_in_the_ledger_and_is_told_to_people(state: EffortState) -> None:
+    """A new one needs a rank in `acoupi.effort`, and words in the help of the command."""
+    begin, end = START, START + datetime.timedelta(minutes=20)
+    note = EffortSpan(begin, end, state)
+    site = SITE.model_copy(update={"ended_on": end})
+
+    assert ledger(EffortHistory(site, (), (note,), (PlanFrom(START, PLAN),)), START)
+    assert state.value.replace("_", " ") in " ".join((effort_command.__doc__ or "").split())
+    said = next(one for one in EFFORT.columns if one.name == "effort_state")
+    assert state.value in said.meaning

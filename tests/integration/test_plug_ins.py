@@ -183,6 +183,9 @@ class One(Messenger):
 """
 
 
+LISTS = MESSENGER.replace('host: str = "here"', "host: list[list[str]] = []")
+
+
 @pytest.mark.parametrize(
     ("points", "text", "why"),
     [
@@ -195,6 +198,11 @@ class One(Messenger):
         ({"keep_days": "other:One"}, MESSENGER.replace("telegraph", "keep_days"), "another set"),
         ({"copy": "other:One"}, MESSENGER.replace("telegraph", "copy"), "cannot be a section"),
         ({"telegraph": "other:One"}, MESSENGER.replace("(BaseModel)", ""), "a pydantic model"),
+        (
+            {"telegraph": "other:One"},
+            LISTS,
+            "its setting messaging.telegraph.host is list[list[str]]: ",
+        ),
     ],
 )
 def test_setup_names_what_cannot_be_used(

@@ -19,7 +19,12 @@ __all__ = ["CHECKS", "Check", "Probes", "Result", "failure", "run_preflight"]
 
 
 def run_preflight(
-    settings: Settings, probes: Probes, manifest: Manifest | None, *, containers: bool = True
+    settings: Settings,
+    probes: Probes,
+    manifest: Manifest | None,
+    *,
+    containers: bool = True,
+    rights: str | None = None,
 ) -> Iterator[Result]:
     """Run one check after the other, and yield the results.
 
@@ -33,8 +38,10 @@ def run_preflight(
         The record of the last setup, if there was one.
     containers
         Whether the sensor runs in containers; if not, Docker is not checked.
+    rights
+        What keeps its services apart, in words; None: checks of the containers say it.
     """
-    state = MachineState(settings, probes, manifest)
+    state = MachineState(settings, probes, manifest, rights)
     passed: set[str] = set()
     is_container = probes.is_container()
     if is_container:

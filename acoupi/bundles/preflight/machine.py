@@ -154,20 +154,9 @@ def check_sound(state: MachineState) -> Result | None:
     )
 
 
-RIGHTS = {
-    "process": "every service can do everything that this user may "
-    "(acoupi setup --target systemd --system keeps them apart)",
-    "systemd": "system calls, kinds of sockets and memory are limited; files, devices and the "
-    "network are not (acoupi setup --target systemd --system limits them)",
-    "systemd-system": "each service sees the files, devices and networks that it needs",
-}
-"""The isolation of services on each target without containers."""
-
-
 def check_rights(state: MachineState) -> Result | None:
     """Report the isolation of the services; containers have their own checks."""
-    said = RIGHTS.get(state.manifest.target) if state.manifest else None
-    return ok(said) if said else None
+    return ok(state.rights) if state.rights else None
 
 
 def check_clock(state: MachineState) -> Result | None:

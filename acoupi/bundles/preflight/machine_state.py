@@ -186,6 +186,8 @@ class MachineState:
     settings: Settings
     probes: Probes
     manifest: Manifest | None = None
+    rights: str | None = None
+    """What keeps the services apart where they are no containers."""
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Output of ``docker info``."""
     bundle: Bundle | None = None

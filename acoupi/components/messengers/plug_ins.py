@@ -32,7 +32,9 @@ __all__ = [
     "UnusableMessenger",
     "make_messengers",
     "messengers_in",
+    "sections_of_plug_ins",
     "unusable_messengers",
+    "unusable_section",
     "with_plug_ins",
 ]
 
@@ -200,6 +202,16 @@ def _meaning(config: type[BaseModel]) -> str | None:
 def unusable_messengers(model: type) -> tuple[ConfigurationError, ...]:
     """Return why messengers cannot be used, if a class is a schema of ``messaging``."""
     return getattr(model, "unusable_messengers", ())
+
+
+def sections_of_plug_ins(model: type) -> frozenset[str]:
+    """Return the keys of the sections of plug-ins, if a class is a schema of ``messaging``."""
+    return getattr(model, "plug_in_sections", frozenset())
+
+
+def unusable_section(key: str, why: str) -> ConfigurationError:
+    """Return the error about a messenger with settings that no configuration can have."""
+    return _unusable(key, [_package(_known().kinds[key].place)], why)
 
 
 def messengers_in(messaging: object) -> list[str]:

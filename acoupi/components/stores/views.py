@@ -8,6 +8,7 @@ the name of an SQL keyword.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from acoupi.data import EffortState
 from acoupi.heard import SPECIES_KEYS
 
 __all__ = [
@@ -274,9 +275,7 @@ EFFORT = View(
         Column("end_time", _time(f"coalesce({_from_start('r.duration_s')}, n.end_us)"), "its end"),
         Column("duration_s", "coalesce(r.duration_s, (n.end_us - n.start_us) / 1e6)",
                "its length, s"),
-        Column("effort_state", "coalesce(n.state, 'recorded')", "recorded, off_schedule, "
-               "condition_refused, device_missing, overrun, disk_full, not_running or "
-               "clock_unknown"),
+        Column("effort_state", "coalesce(n.state, 'recorded')", ", ".join(EffortState)),
         Column("reason", f"coalesce(n.detail, {_NOT_ANALYSED}, {_FATE})",
                "why, in words; for recordings: what happened to the file"),
         _ANALYSED,

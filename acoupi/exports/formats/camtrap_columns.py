@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from acoupi import __version__, data
+from acoupi.audio.formats import media_type
 from acoupi.exports.format import (
     audio_path,
     file_name,
@@ -25,7 +26,6 @@ NONE: Mapping[str, Any] = {}
 REQUIRED: Mapping[str, Any] = {"required": True}
 UNIQUE: Mapping[str, Any] = {"required": True, "unique": True}
 
-_TYPES = {"flac": "audio/flac", "wav": "audio/wav"}
 _SECONDS = "%Y-%m-%dT%H:%M:%S%z"
 
 
@@ -180,7 +180,7 @@ def _has_clock_issues(site: Site) -> str:
 
 
 def _type(row: RecordingRow) -> str:
-    return _TYPES.get(file_name(row).rpartition(".")[2].lower(), "audio/x-unknown")
+    return media_type(file_name(row))
 
 
 def _media_comments(row: RecordingRow) -> str:

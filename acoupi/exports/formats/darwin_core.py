@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 from xml.sax.saxutils import escape, quoteattr
 
 from acoupi import __version__
+from acoupi.audio.formats import media_type
 from acoupi.clock import from_microseconds, to_microseconds
 from acoupi.errors import ParameterError
 from acoupi.exports.effort_report import Tally
@@ -207,7 +208,7 @@ def _humboldt(event: str, effort: Tally) -> list[Any]:
 
 
 def _medium(row: Any, event: str) -> list[Any]:
-    kind = "audio/flac" if file_name(row).lower().endswith(".flac") else "audio/wav"
+    kind = media_type(file_name(row))
     told = f"{row.duration_s:.6f} s, {row.samplerate_hz} Hz"
     name = one_line(file_name(row))
     return [event, "Sound", kind, row.id, name, iso_time(row.started_on), told]

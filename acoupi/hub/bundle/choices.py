@@ -111,6 +111,11 @@ class HubChoices(BaseModel):
         return self
 
     @property
+    def is_in_cluster(self) -> bool:
+        """Whether it runs in a cluster, which acoupi does not reach."""
+        return self.target == "kubernetes"
+
+    @property
     def keeps_audio_in_bucket(self) -> bool:
         """Whether sound is kept by an S3 server."""
         return self.audio.startswith("s3://")

@@ -80,7 +80,7 @@ class RunningHub:
     ) -> None:
         self.home = home
         self.choices = home.read()
-        if self.choices.target == "kubernetes":
+        if self.choices.is_in_cluster:
             namespace = chosen_cluster(self.choices.cluster).namespace
             raise TargetError(
                 "this hub runs in a Kubernetes cluster, which acoupi cannot control.",

@@ -126,7 +126,7 @@ def _rendered(
 ) -> tuple[dict[PurePath, RenderedFile], dict[PurePath, RenderedFile]]:
     """Return the generated files of the target, and the files beside them."""
     images = {"image": hub_image(choices), "database_image": database_name()}
-    if choices.target == "kubernetes":
+    if choices.is_in_cluster:
         from acoupi.hub.bundle.kubernetes import folder_of, secrets_of  # noqa: PLC0415
 
         return folder_of(home, choices, secrets, **images), secrets_of(choices, secrets)

@@ -1,11 +1,13 @@
 """Every rule: what raises its alarm, what clears it, and what does neither."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
+import acoupi
 from acoupi.alarms.episodes import Alarm, judge, suspect_spans
 from acoupi.alarms.facts import Facts, Heard
 from acoupi.alarms.floors import DAYS, HourFloor, floor_limit, hour_floor, hour_of, known_days
@@ -108,6 +110,8 @@ class Watch:
 def test_every_rule_has_a_name_a_description_and_a_case() -> None:
     assert [rule.key for rule in RULES] == list(get_args(Key)) == [key for key, _, _ in CASES]
     assert all(rule.description.endswith(".") for rule in RULES)
+    told = (Path(acoupi.__path__[0]) / "docs" / "alarms.md").read_text()
+    assert not [rule.key for rule in RULES if f"| `{rule.key}` |" not in told], "in docs/alarms.md"
 
 
 def test_a_sensor_that_is_well_raises_nothing() -> None:

@@ -16,6 +16,7 @@ from acoupi.audio.writer import SoundInfo, SoundWriter
 from acoupi.errors import AudioError
 
 NAME = "au"
+MEDIA_TYPE = "audio/basic"
 MAGICS: tuple[bytes, ...] = (b".snd",)
 ROOM = 4096
 _HEAD = struct.Struct(">4sIIIII")

@@ -1,12 +1,15 @@
 """What every file format promises, also one that is added in one module and one line."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+import acoupi
 from acoupi import data
 from acoupi.audio import formats
 from acoupi.audio.formats import FORMATS, SoundFormat, open_writer, salvage
@@ -14,6 +17,7 @@ from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components import IDFileManager
 from acoupi.components.audio_recorder.limits import require_format
 from acoupi.errors import ConfigurationError
+from acoupi.reports import SoundReport
 from acoupi.testing import make_deployment
 from tests.unit.audio import au_format
 
@@ -70,6 +74,32 @@ def test_its_text_can_be_replaced(path: Path) -> None:
 
     assert formats.read_guano(path)["Note"] == "oak"
     assert np.array_equal(formats.read_audio(path)[0][:, 0] * 2**15, SAMPLES)
+
+
+def test_pages_exports_and_a_hub_take_its_files(kind: SoundFormat, path: Path) -> None:
+    assert formats.media_type(path.name.upper()) == kind.MEDIA_TYPE
+    assert path.suffix in formats.endings()
+    report = {"format": kind.NAME, "bytes": 1, "sha256": "0" * 64}
+    assert SoundReport.model_validate(report).format == kind.NAME
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "WAV"])
+def test_a_hub_takes_no_format_that_cannot_be_the_end_of_a_name(name: str) -> None:
+    with pytest.raises(ValidationError, match="format"):
+        SoundReport.model_validate({"format": name, "bytes": 1, "sha256": "0" * 64})
+
+
+def test_a_format_is_named_in_its_own_module_only() -> None:
+    """A new one would otherwise be missing there."""
+    package = Path(acoupi.__file__).parent
+    named = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.Constant) and node.value in ("flac", ".flac", "audio/flac")
+    }
+
+    assert named == {"audio/flac.py"}
 
 
 def test_what_a_crash_leaves_is_mended(path: Path) -> None:

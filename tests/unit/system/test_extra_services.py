@@ -1,5 +1,8 @@
 """Services that are no workers: where they come from, and what each target makes of them."""
 
+import datetime
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +10,16 @@ import yaml
 
 from acoupi.bundles.bundle_checks import bundle_problems
 from acoupi.bundles.rendering import Manifest
+from acoupi.cli.deployment import service_rows
 from acoupi.config.sensor import sensor_schema
 from acoupi.errors import ConfigurationError
-from acoupi.system import Sensor, Settings, setup_program, target_for
-from acoupi.targets import systemd
+from acoupi.stack.pulse import PulseFile, ServiceLock
+from acoupi.system import Sensor, Settings, get_status, setup_program, target_for
+from acoupi.system.state import celery_status
+from acoupi.system.summary import Summary
+from acoupi.targets import ServiceStatus, systemd
 from acoupi.targets.systemd import every_unit
+from acoupi.testing import make_deployment
 from tests.docker.beside.hello_service import ENTRY_POINTS
 from tests.golden.balena_rules import balena_problems
 from tests.packages import install
@@ -96,6 +104,52 @@ def test_under_systemd_it_is_a_unit(settings: Settings) -> None:
         "acoupi-beat.service",
         "acoupi-hello.service",
     )
+
+
+def test_the_state_of_the_sensor_tells_how_it_is(settings: Settings) -> None:
+    setup_program(settings, "demo", target="process", environ={})
+    with ExitStack() as locks:
+        for name in ("recording", "detection", "default", "beat"):
+            locks.enter_context(ServiceLock(settings.run_dir, name))
+            file = PulseFile(settings.run_dir, name)
+            file.pulse = replace(file.pulse, state="ready")
+            file.write()
+        state = get_status(settings)
+
+    assert [(one.name, one.state) for one in state.celery.others] == [("hello", "stopped")]
+    assert state.celery.state == "notok"
+    assert [(one["name"], one["state"]) for one in service_rows(state.celery)][-1] == (
+        "hello",
+        "stopped",
+    )
+
+
+def test_a_sensor_records_whether_it_runs_or_not(settings: Settings) -> None:
+    ready = [
+        ServiceStatus(name=name, role=role, state="ready")
+        for name, role in (("recording", "recorder"), ("default", "worker"), ("beat", "beat"))
+    ]
+    hello = ServiceStatus(name="hello", role="hello", state="restarting")
+    setup_program(settings, "demo", target="process", environ={})
+
+    def told(*services: ServiceStatus) -> str:
+        state = get_status(settings)
+        state.celery = celery_status(Sensor.read(settings), list(services))
+        state.deployment = make_deployment(name="Oak")
+        now = {
+            "status": state.model_dump(mode="json"),
+            "next_recording": None,
+            "disks": [],
+            "version": "1",
+            "clock": {"synchronised": None, "error_s": None},
+            "timezone": "UTC",
+        }
+        return Summary(now, datetime.UTC, {}, {}, {}).rows()["recording"]
+
+    assert told(*ready, replace(hello, state="ready")).startswith('at "Oak", since ')
+    assert told(*ready, hello).startswith('at "Oak", since ')
+    assert told(*ready, hello).endswith(" (hello restarting)")
+    assert told(*ready[1:], replace(ready[0], state="stopped"), hello).startswith("should be at")
 
 
 def test_its_unit_is_started_and_stopped_with_the_others(

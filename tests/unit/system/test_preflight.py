@@ -11,6 +11,7 @@ from acoupi.bundles.engine import Answer, Storage
 from acoupi.bundles.preflight import CHECKS, run_preflight
 from acoupi.bundles.rendering import Manifest
 from acoupi.system import Sensor, Settings
+from acoupi.targets import find_target
 from tests.preflight import IMAGE, FakeHost, found, only_failure, services
 
 REFUSED = (
@@ -66,10 +67,11 @@ def test_without_containers_nothing_of_docker_is_asked(settings: Settings) -> No
 def test_what_keeps_services_apart_without_containers_is_said(
     sensor: Settings, target: str, said: str
 ) -> None:
-    manifest = replace(Sensor.at(sensor).manifest or pytest.fail("no manifest"), target=target)
+    manifest, rights = Sensor.at(sensor).manifest, find_target(target).rights
 
     results = {
-        one.name: one for one in run_preflight(sensor, FakeHost(), manifest, containers=False)
+        one.name: one
+        for one in run_preflight(sensor, FakeHost(), manifest, containers=False, rights=rights)
     }
 
     assert said in results["rights of services"].message

@@ -94,7 +94,7 @@ def test_a_target_that_cannot_be_loaded_is_named_at_setup(
     lines = caught.value.lines()
     assert 'the target "moon" cannot be loaded' in lines[0]
     assert why in lines[1]
-    assert "--target process" in lines[2]
+    assert "uninstall it" in lines[2]
     assert not settings.home.exists()
 
 
