@@ -11,6 +11,7 @@ __all__ = [
     "CELERY",
     "PROGRAM",
     "SENSOR",
+    "SETUP_OPTIONS",
     "Key",
     "Names",
     "Place",
@@ -22,6 +23,12 @@ Key = str | int
 Place = tuple[Key, ...]
 """The way from the top of a configuration to one of its values."""
 
+
+SETUP_OPTIONS = frozenset({
+    *("adopt-folder", "broker", "config", "diff", "force", "help", "json", "no-prompt", "no-web"),
+    *("package", "preset", "program", "prompt", "system", "target", "weights", "web"),
+})  # fmt: skip
+"""What `acoupi setup` takes itself; a setting of that name is the option --program.NAME."""
 
 Style = Literal["option", "variable", "plain"]
 
@@ -39,6 +46,8 @@ class Names:
     style
         What a setting is called whose value came from nowhere: by its option, by its variable,
         or by its plain name, as ``config set`` takes it.
+    program
+        The program that has them, where perhaps none is set up yet; empty: the one that is.
 
     Examples
     --------
@@ -52,6 +61,12 @@ class Names:
     variables: str = "ACOUPI_CONFIG__"
     section: str = ""
     style: Style = "option"
+    program: str = ""
+
+    @property
+    def listing(self) -> str:
+        """The command that lists the settings."""
+        return f"acoupi config schema --program {self.program}".removesuffix(" --program ")
 
     def dotted(self, place: Place) -> str:
         """Return the name with dots; empty for the top of a program's configuration."""
@@ -60,7 +75,8 @@ class Names:
 
     def option(self, place: Place) -> str:
         """Return the option."""
-        return f"--{self.dotted(place)}"
+        name = self.dotted(place)
+        return f"--program.{name}" if name.replace("_", "-") in SETUP_OPTIONS else f"--{name}"
 
     def variable(self, place: Place) -> str:
         """Return the environment variable."""
@@ -77,9 +93,9 @@ class Names:
         between = "=" if self.style == "variable" else " "
         return f"{before}{self.usual(place)}{between}{quoted(value)}"
 
-    def in_style(self, style: Style) -> "Names":
-        """Return the same names in another style."""
-        return replace(self, style=style)
+    def in_style(self, style: Style, program: str = "") -> "Names":
+        """Return the same names in another style, and of a program that is named."""
+        return replace(self, style=style, program=program)
 
 
 PROGRAM = Names()

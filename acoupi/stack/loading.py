@@ -93,8 +93,8 @@ def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") 
     for one in unsupported_settings(schema):
         raise InvalidProgramError(
             program_name,
-            f'the program "{program_name}" has a setting of a type that configuration does not '
-            f"support: {one.name} ({one.type}).",
+            f'the program "{program_name}" has a setting that configuration cannot carry: '
+            f"{one.name} ({one.type}).",
             f"in {schema.__name__}, {one.name}: {one.advice}",
             why=f"{SUPPORTED}.",
         )
