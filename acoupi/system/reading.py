@@ -11,6 +11,7 @@ from acoupi.commit import read_whole
 from acoupi.components.message_stores import SqliteMessageReader
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.stack.configured import require_configured
 from acoupi.stack.settings import Settings
 
@@ -80,7 +81,7 @@ def store_file(settings: Settings) -> Path:
             "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
-    return Path(text).expanduser()
+    return expanded(text)
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
@@ -88,7 +89,7 @@ def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
     text = _setting(settings, "messaging", "messages_db") or _setting(
         settings, "paths", "db_messages"
     )
-    return SqliteMessageReader(Path(text).expanduser()) if isinstance(text, str) else None
+    return SqliteMessageReader(expanded(text)) if isinstance(text, str) else None
 
 
 def zone_of(settings: Settings) -> datetime.tzinfo:

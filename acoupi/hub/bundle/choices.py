@@ -12,7 +12,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.rendering import Manifest
 from acoupi.commit import read_whole
 from acoupi.errors import ConfigurationError, NotConfiguredError
-from acoupi.home import home_mark, without_dots
+from acoupi.home import expanded, home_mark, without_dots
 from acoupi.writing import RenderedFile, disk_error
 
 __all__ = ["CHOICES_FILE", "WRITE_OVER", "HubChoices", "HubHome", "Listening", "hub_home"]
@@ -236,5 +236,5 @@ class HubHome:
 
 def hub_home() -> HubHome:
     """Return the folder of the hub: of the variable ``ACOUPI_HUB_HOME``, or ``~/.acoupi-hub``."""
-    given = os.environ.get("ACOUPI_HUB_HOME") or Path.home() / ".acoupi-hub"
-    return HubHome(without_dots(Path(given).expanduser().absolute()))
+    given = os.environ.get("ACOUPI_HUB_HOME") or "~/.acoupi-hub"
+    return HubHome(without_dots(expanded(given).absolute()))
