@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from acoupi.bundles.bundle_checks import SECCOMP_FILE
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.rendering import Manifest
-from acoupi.commit import read_whole
+from acoupi.commit import LOCK, is_there, read_whole, settle
 from acoupi.errors import ConfigurationError, NotConfiguredError
 from acoupi.home import expanded, home_mark, without_dots
 from acoupi.writing import RenderedFile, disk_error
@@ -206,22 +206,28 @@ class HubHome:
     @property
     def is_set_up(self) -> bool:
         """Whether there is a hub."""
-        return self.choices_file.exists()
+        return is_there(self.choices_file)
 
     def check(self) -> None:
-        """Raise if the folder cannot be that of a hub.
+        """Finish or undo a setup that was interrupted; raise if the folder cannot be a hub's.
 
         Raises
         ------
         ConfigurationError
             If it is a sensor's, or holds files of others.
         """
+        settle(self.path)
         if self.is_set_up or not self.path.exists():
             return
         made = Manifest.read(self.manifest_file)
         if made is not None or (self.path / "config" / "program.json").exists():
             raise self._refused("it is the home of a sensor.")
-        names = sorted(one.name for one in self.path.iterdir() if one.name != "lost+found")
+        names = sorted(
+            one.name
+            for one in self.path.iterdir()
+            if one.name not in ("lost+found", LOCK)
+            and not (one.is_dir() and not any(one.iterdir()))
+        )
         if names:
             what = f"{COMPOSE_FILE} and {SECCOMP_FILE}" if COMPOSE_FILE in names else names[0]
             raise self._refused(f"it holds {what}, which acoupi did not make.")
@@ -232,6 +238,10 @@ class HubHome:
             "ACOUPI_HUB_HOME=FOLDER acoupi hub setup, with a new folder",
             why=why,
         )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def hub_home() -> HubHome:
