@@ -31,7 +31,7 @@ from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.web import Web
-from acoupi.errors import ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
 
@@ -42,6 +42,7 @@ __all__ = [
     "is_about_sensor",
     "load_sensor",
     "planned_sensor",
+    "reading_once",
     "sensor_files",
     "sensor_schema",
     "set_setting",
@@ -316,6 +317,15 @@ def planned_sensor(sensor: BaseModel) -> Iterator[None]:
         yield
     finally:
         _planned.reset(token)
+
+
+@contextlib.contextmanager
+def reading_once(settings: SensorPaths) -> Iterator[None]:
+    """Let `load_sensor` read and validate once in a block; what is broken is told each time."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(AcoupiError):
+            stack.enter_context(planned_sensor(load_sensor(settings)))
+        yield
 
 
 def load_sensor(settings: SensorPaths) -> Any:

@@ -1,18 +1,16 @@
 """What a sensor heard, read from its stores: without its program, and with nothing changed."""
 
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from acoupi.commit import read_whole
 from acoupi.components.message_stores import SqliteMessageReader
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import ConfigurationError
 from acoupi.home import expanded
-from acoupi.stack.configured import require_configured
+from acoupi.stack.configured import answered, require_configured
 from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -74,7 +72,7 @@ def store_file(settings: Settings) -> Path:
         If its program does not say it.
     """
     require_configured(settings)
-    text = _setting(settings, "paths", "db_metadata")
+    text = answered(settings, "paths", "db_metadata")
     if not isinstance(text, str):
         raise ConfigurationError(
             "this sensor keeps its recordings where acoupi does not know them.",
@@ -86,7 +84,7 @@ def store_file(settings: Settings) -> Path:
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
     """Return what reads the messages of a sensor; None if its program has no store of them."""
-    text = _setting(settings, "messaging", "messages_db") or _setting(
+    text = answered(settings, "messaging", "messages_db") or answered(
         settings, "paths", "db_messages"
     )
     return SqliteMessageReader(expanded(text)) if isinstance(text, str) else None
@@ -94,7 +92,7 @@ def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
 
 def zone_of(settings: Settings) -> datetime.tzinfo:
     """Return the time zone of the program; without one, that of this machine."""
-    name = _setting(settings, "timezone")
+    name = answered(settings, "timezone")
     try:
         return ZoneInfo(name)
     except (TypeError, ValueError, LookupError, OSError):
@@ -107,7 +105,7 @@ def threshold_of(settings: Settings) -> tuple[str, float] | None:
 
     None if it has none, or several of which none is ``detections.threshold``.
     """
-    found = dict(_thresholds(_setting(settings)))
+    found = dict(_thresholds(answered(settings)))
     usual = "detections.threshold"
     name = usual if usual in found else next(iter(found), "")
     return (name, found[name]) if name and (name == usual or len(found) == 1) else None
@@ -118,13 +116,3 @@ def _thresholds(section: Any, place: str = "") -> Iterator[tuple[str, float]]:
         if name in THRESHOLDS and isinstance(value, int | float):
             yield f"{place}{name}", float(value)
         yield from _thresholds(value, f"{place}{name}.")
-
-
-def _setting(settings: Settings, *names: str) -> Any:
-    try:
-        value: Any = json.loads(read_whole(settings.program_config_file))
-        for name in names:
-            value = value[name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return value
