@@ -1,6 +1,7 @@
 """What the settings of a configuration are called outside it, and what was meant by a name."""
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -91,7 +92,7 @@ class Names:
         """Return what gives a setting a value, in that style."""
         before = "acoupi config set " if self.style == "plain" else ""
         between = "=" if self.style == "variable" else " "
-        return f"{before}{self.usual(place)}{between}{quoted(value)}"
+        return f"{before}{self.usual(place)}{between}{shlex.quote(value)}"
 
     def in_style(self, style: Style, program: str = "") -> "Names":
         """Return the same names in another style, and of a program that is named."""
@@ -122,12 +123,6 @@ class Wording:
 
 BY_OPTIONS = Wording("option", "acoupi setup --program {}", "--broker {}")
 BY_VARIABLES = Wording("variable", "ACOUPI_PROGRAM={}", "ACOUPI_CELERY__BROKER_URL={}")
-
-
-def quoted(text: str) -> str:
-    """Quote a value for a shell, where that is needed."""
-    safe = text and all(char.isalnum() or char in "_-./:+,@%=~" for char in text)
-    return text if safe else "'" + text.replace("'", "'\\''") + "'"
 
 
 def nearest(text: str, valid: Sequence[str]) -> str | None:

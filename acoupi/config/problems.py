@@ -1,6 +1,7 @@
 """What is wrong with a configuration, in the words of whoever wrote it."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -8,9 +9,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from acoupi.config.names import Key, Place, nearest, quoted
+from acoupi.config.names import Key, Place, nearest
 from acoupi.config.tree import ConfigTree
 from acoupi.errors import ParameterError
+from acoupi.printing import printable
 
 __all__ = [
     "MASK",
@@ -152,7 +154,7 @@ def _edit(node: ConfigTree, value: str, origins: Origins) -> str:
     """Return the edit that gives a place a value."""
     origin = origin_of(node.place, origins)
     if origin.kind == "variable":
-        return f"{_variable(node, origins)}={quoted(value)}"
+        return f"{_variable(node, origins)}={shlex.quote(value)}"
     if origin.kind == "file":
         return f"edit {origin.text}: {node.name} = {value}"
     return node.names.edit(node.place, value)
@@ -262,14 +264,14 @@ def example(node: ConfigTree) -> str | None:
     """Return a value that a place could have: an example or its default, or one of its kind."""
     if node.is_secret:
         return None
-    if node.info is not None and node.info.examples:
-        return show(node.info.examples[0])
-    if isinstance(node.default, list | tuple | dict):
-        return show(json.dumps(to_jsonable_python(node.default)))
-    if node.default is not None:
-        return show(node.default)
-    if node.choices:
-        return show(node.choices[0])
+    examples = node.info.examples if node.info is not None else None
+    value = examples[0] if examples else node.default
+    if value is None and node.choices:
+        value = node.choices[0]
+    if isinstance(value, list | tuple | dict):
+        value = json.dumps(to_jsonable_python(value), ensure_ascii=False)
+    if value is not None:
+        return show(value)
     names = [getattr(kind, "__name__", "") for kind in node.kinds]
     return next((_EXAMPLES[name] for name in names if name in _EXAMPLES), None)
 
@@ -308,14 +310,6 @@ def as_error(
 def _sentence(text: str) -> str:
     text = printable(oneline(text))
     return text if text.endswith(("?", "!")) else f"{text}."
-
-
-def printable(text: str) -> str:
-    r"""Return a text with what a terminal cannot show written out, as in ``\x00``."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
-    )
 
 
 def oneline(text: str) -> str:

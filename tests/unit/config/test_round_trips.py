@@ -21,6 +21,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     create_model,
+    field_validator,
     model_validator,
 )
 
@@ -371,3 +372,23 @@ def test_a_setting_named_like_an_option_of_setup_has_an_option_of_its_own() -> N
     args = ["--program.target", "5"]
 
     assert parse_config_from_args(Wrong, args, False, environ={}).target == 5
+
+
+class Shares(BaseModel):
+    folders: dict[str, int] = Field(default_factory=dict, examples=[{"/data": 50}])
+
+    @field_validator("folders")
+    @classmethod
+    def _at_most_100(cls, shares: dict[str, int]) -> dict[str, int]:
+        if any(share > 100 for share in shares.values()):
+            raise ValueError("a share is at most 100 %")
+        return shares
+
+
+def test_an_example_of_a_dict_is_one_that_can_be_given() -> None:
+    with pytest.raises(AcoupiError) as caught:
+        parse_config_from_args(Shares, ["--folders", '{"/x": 200}'], False, environ={})
+
+    fix = str(caught.value.help)
+    assert fix == "--folders '{\"/data\": 50}'"
+    assert parse_config_from_args(Shares, shlex.split(fix), False, environ={}).folders
