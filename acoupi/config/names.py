@@ -49,6 +49,8 @@ class Names:
         or by its plain name, as ``config set`` takes it.
     program
         The program that has them, where perhaps none is set up yet; empty: the one that is.
+    command
+        What gives a setting a value, where the style is plain.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class Names:
     section: str = ""
     style: Style = "option"
     program: str = ""
+    command: str = "acoupi config set"
 
     @property
     def listing(self) -> str:
@@ -90,7 +93,7 @@ class Names:
 
     def edit(self, place: Place, value: str) -> str:
         """Return what gives a setting a value, in that style."""
-        before = "acoupi config set " if self.style == "plain" else ""
+        before = f"{self.command} " if self.style == "plain" else ""
         between = "=" if self.style == "variable" else " "
         return f"{before}{self.usual(place)}{between}{shlex.quote(value)}"
 

@@ -437,9 +437,20 @@ def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int =
 
 
 def set_setting(
-    program: BaseModel, sensor: BaseModel, name: str, value: str, *, is_json: bool = False
+    program: BaseModel,
+    sensor: BaseModel,
+    name: str,
+    value: str,
+    *,
+    is_json: bool = False,
+    command: str = PROGRAM.command,
 ) -> tuple[BaseModel, BaseModel]:
     """Return both with one setting set; without a name the value is a JSON object of all.
+
+    Parameters
+    ----------
+    command
+        What sets it, for errors.
 
     Raises
     ------
@@ -448,7 +459,8 @@ def set_setting(
     """
     is_sensor, place = _split_name(type(program), name)
     if is_sensor:
-        return program, set_config_field(sensor, place, value, is_json, names=SENSOR)
+        own = replace(SENSOR, command=command)
+        return program, set_config_field(sensor, place, value, is_json, names=own)
     if not name and is_about_sensor(type(program)):
         with contextlib.suppress(ValueError, RecursionError):  # told below, as for any setting
             every = json.loads(value)
@@ -457,4 +469,5 @@ def set_setting(
                 sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
                 return set_config_field(program, "", every), sensor
     _check_is_not_of_sensor(type(program), name)
-    return set_config_field(program, name, value, is_json), sensor
+    names = replace(PROGRAM, command=command)
+    return set_config_field(program, name, value, is_json, names=names), sensor
