@@ -40,7 +40,7 @@ from acoupi.writing import (
     sync_folder,
 )
 
-__all__ = ["changing", "commit_files", "is_there", "read_whole", "settle", "whole"]
+__all__ = ["LOCK", "changing", "commit_files", "is_there", "read_whole", "settle", "whole"]
 
 LOCK = ".setup.lock"
 STAGING = ".staging.json"

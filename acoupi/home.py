@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from acoupi.errors import ParameterError
+
 __all__ = [
+    "expanded",
     "home_dir",
     "home_mark",
     "memory_folder",
@@ -32,8 +35,27 @@ def home_dir() -> Path:
     ...     str(home_dir())
     '/srv/sensor'
     """
-    home = _override.get() or os.environ.get("ACOUPI_HOME") or Path.home() / ".acoupi"
-    return without_dots(Path(home).expanduser().absolute())
+    home = _override.get() or os.environ.get("ACOUPI_HOME") or "~/.acoupi"
+    return without_dots(expanded(home).absolute())
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder of its user in place of ``~``.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such user, or none is known for this process.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ParameterError(
+            str(path),
+            f'there is no folder "{path}".',
+            "give the whole path, such as /mnt/usb/recordings",
+            why="it begins with the home folder of a user who is not on this machine.",
+        ) from error
 
 
 def without_dots(path: Path) -> Path:

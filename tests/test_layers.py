@@ -2,8 +2,11 @@
 
 import ast
 import functools
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -38,12 +41,12 @@ ROWS = (
     ("data",),
     ("commit", "door", "offers"),
     ("locks", "opening", "writing"),
+    ("home",),
     (
         "captures",
         "certificates",
         "clock",
         "errors",
-        "home",
         "lazy",
         "printing",
         "provenance",
@@ -59,6 +62,29 @@ ABOVE_THE_FAKES = ("cli", "web", "hub")
 OLD_NAMES = {"acoupi/system/provisioning/__main__.py"}
 """Rendered files of earlier versions name this module; the room behind it is higher now."""
 
+NAMED_FROM_BELOW = {
+    # What rendered files and units of every version start; the modules only hand on.
+    "acoupi.system.broker_start": ("bundles/self_setup.py", "services/broker_start.py"),
+    "acoupi.system.celery.beat": ("stack/stack.py", "services/beat.py"),
+    "acoupi.system.celery.worker": ("stack/stack.py", "services/worker.py"),
+    "acoupi.system.provisioning": ("bundles/self_setup.py",),
+    "acoupi.services.serving": ("stack/extra_services.py",),
+    "acoupi.web": ("stack/web.py",),
+    # What runs in a process of its own, which asks the higher room and ends.
+    "acoupi.cli": ("targets/process.py",),
+    "acoupi.provisioning": ("services/waiting.py",),
+    "acoupi.system.checks": ("targets/running.py",),
+    "acoupi.system.hooks": ("targets/running.py", "services/program_hooks.py"),
+    "acoupi.system.page_answers": ("services/page_door.py",),
+    # A target that is not chosen by its name, as a package of its own would bring one.
+    "acoupi.provisioning.target": ("targets/__init__.py",),
+    # No imports: a group of entry points, the beginning of a program's name, words for people.
+    "acoupi.services": ("stack/extra_services.py",),
+    "acoupi.programs": ("fleet/words.py",),
+    "acoupi.system.Settings": ("stack/variables.py",),
+}
+"""Modules of higher rooms that a text may name, and where."""
+
 # An outside library, and where it may be imported (paths below acoupi/).
 DOORS: dict[str, tuple[str, ...]] = {
     "celery": (
@@ -71,6 +97,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "cryptography": ("backup/encryption.py", "offers.py", "hub/"),
     "jinja2": ("bundles/rendering.py", "web/"),
     "starlette": ("web/", "hub/"),
+    "anyio": ("web/",),
+    "markupsafe": ("web/",),
     "uvicorn": ("web/", "hub/"),
     "psycopg": ("hub/",),
     "obstore": ("hub/s3_store.py", "hub/s3_archive.py"),
@@ -92,6 +120,11 @@ DOORS: dict[str, tuple[str, ...]] = {
         "hub/calling.py",
         "provisioning/fetching.py",
     ),
+    "urllib3": ("components/messengers/",),
+    # The users of a RabbitMQ are asked of its management, in four requests.
+    "urllib.request": ("hub/broker.py",),
+    "http.client": (),
+    "psutil": ("devices/", "bundles/engine.py", "targets/"),
     "paho": ("components/messengers/",),
     "apprise": ("components/messengers/",),
     "prometheus_client": ("services/metrics.py",),
@@ -105,11 +138,18 @@ DOORS: dict[str, tuple[str, ...]] = {
     "soundevent": ("exports/formats/aoef.py",),
 }
 
+ANYWHERE = {"numpy", "pydantic", "pydantic_core", "typing_extensions"}
+"""Outside libraries without a door."""
+
 WRITTEN = ("py", "js", "css", "html", "jinja2")
 """What people write and read, by the ends of the names; scripts have none."""
 MOST_LINES = 600
 
-CLOCK = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}
+CLOCK = re.compile(
+    r"time\.(time|monotonic|perf_counter|process_time|clock_gettime)(_ns)?"
+    r"|datetime\.datetime\.(now|utcnow|today)|datetime\.date\.today"
+)
+"""What asks for the time; `time.localtime` and `time.gmtime` of a time that is given do not."""
 
 
 class Import(NamedTuple):
@@ -137,6 +177,38 @@ def imports_in(text: str, path: Path) -> Iterator[Import]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield Import(path, node.lineno, f"{module}.{alias.name}")
+        elif isinstance(node, ast.Call) and _loads(node):
+            named = str(ast.literal_eval(node.args[0]))
+            yield Import(path, node.lineno, resolve_name(named, ".".join(package)))
+
+
+def names_in(text: str, path: Path) -> Iterator[Import]:
+    """Every module of ours that a text in a file names, in whatever it is used."""
+    tree = ast.parse(text)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = [] if id(node) in docstrings else re.findall(r"acoupi(?:\.\w+)+", node.value)
+            yield from (
+                Import(path, node.lineno, name)
+                for name in named
+                if file_of(name) not in (None, PACKAGE / "__init__.py")
+                and not is_named_from_below(name, path)
+            )
+
+
+def _loads(call: ast.Call) -> bool:
+    """Whether a call loads a module whose name stands there."""
+    loaders = ("import_module", "__import__")
+    is_loader = ast.unparse(call.func).rpartition(".")[2] in loaders
+    first = call.args[0] if call.args else None
+    return is_loader and isinstance(first, ast.Constant) and bool(first.value)
+
+
+def is_named_from_below(name: str, path: Path) -> bool:
+    """Whether a text in a file may name a module of a higher room."""
+    places = NAMED_FROM_BELOW.get(name, ())
+    return path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).as_posix() in places
 
 
 def imports_of(path: Path) -> Iterator[Import]:
@@ -192,19 +264,11 @@ def circle_in(edges: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def file_edges(items: Iterable[Import]) -> Iterator[tuple[Path, Path]]:
-    """Which file imports which; faces, which only hand names on, are left out."""
+    """Which file imports which."""
     for item in items:
         imported = file_of(item.module)
-        if imported is None or is_face(imported) or is_face(item.path):
-            continue
-        if str(item.path.relative_to(ROOT)) not in OLD_NAMES:
+        if imported is not None and str(item.path.relative_to(ROOT)) not in OLD_NAMES:
             yield item.path, imported
-
-
-@functools.cache
-def is_face(path: Path) -> bool:
-    """Whether a file is a package's face: it hands on what others define, lazily."""
-    return path.name == "__init__.py" and "def __getattr__" in path.read_text()
 
 
 @functools.cache
@@ -223,9 +287,13 @@ def folder_circle(folder: Path, edges: list[tuple[Path, Path]]) -> list[str]:
 
 
 def through_another_door(item: Import) -> bool:
-    doors = DOORS.get(item.module.split(".")[0])
+    """Whether a library is imported where it has no door, or has none at all."""
+    library, *below = item.module.split(".")
+    doors = DOORS.get(".".join([library, *below[:1]]), DOORS.get(library))
+    if doors is None:
+        return library not in {"acoupi", *sys.stdlib_module_names, *ANYWHERE}
     place = item.path.relative_to(PACKAGE).as_posix()
-    return doors is not None and not place.startswith(doors)
+    return not place.startswith(doors) if doors else True
 
 
 def test_every_module_belongs_to_a_room() -> None:
@@ -235,7 +303,15 @@ def test_every_module_belongs_to_a_room() -> None:
 
 
 def test_no_import_climbs() -> None:
-    assert [row for item in every_import() if (row := broken_row(item))] == []
+    named = [item for path in sources() for item in names_in(path.read_text(), path)]
+
+    assert [row for item in [*every_import(), *named] if (row := broken_row(item))] == []
+
+
+def test_what_may_be_named_from_below_is_named_there() -> None:
+    for module, places in NAMED_FROM_BELOW.items():
+        for place in places:
+            assert module in (PACKAGE / place).read_text(), f"{place} no longer names {module}"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -252,30 +328,39 @@ def test_no_folders_import_each_other_in_a_circle(folder: Path) -> None:
     assert folder_circle(folder, list(file_edges(every_import()))) == []
 
 
-def test_tasks_know_components_by_their_interfaces_only() -> None:
-    allowed = "acoupi.components.types"
-    wrong = [
-        str(item)
-        for item in every_import()
-        if room_of(item.path) == "tasks"
-        and item.module.startswith("acoupi.components")
-        and not item.module.startswith(allowed)
-    ]
+def knows_a_component(item: Import) -> bool:
+    """Whether a task imports more of components than their interfaces."""
+    others = item.module.startswith("acoupi.components")
+    is_type = item.module.startswith("acoupi.components.types")
+    return room_of(item.path) == "tasks" and others and not is_type
 
-    assert wrong == []
+
+def test_tasks_know_components_by_their_interfaces_only() -> None:
+    assert [str(item) for item in every_import() if knows_a_component(item)] == []
 
 
 def test_a_library_is_used_through_its_door_only() -> None:
     assert [str(item) for item in every_import() if through_another_door(item)] == []
 
 
-def asks_the_clock(node: ast.AST) -> bool:
-    if not isinstance(node, ast.Attribute) or node.attr not in CLOCK:
-        return False
-    owner = ast.unparse(node.value)
-    if owner in ("datetime", "dt"):
-        return node.attr != "time"  # datetime.time is a type
-    return owner in ("time", "datetime.datetime", "datetime.date", "dt.datetime")
+def asks_the_clock(tree: ast.AST) -> list[str]:
+    """Where a file asks for the time, whatever it calls the modules."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            above = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            known |= {one.asname or one.name: above + one.name for one in node.names}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            first, dot, rest = ast.unparse(node).partition(".")
+            if CLOCK.fullmatch(known.get(first, "") + dot + rest):
+                found.append(f"{node.lineno} {ast.unparse(node)}")
+    return found
+
+
+def reads_home_folders(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "expanduser"
 
 
 def prints(node: ast.AST) -> bool:
@@ -291,13 +376,25 @@ def found(does: Callable[[ast.AST], bool], paths: Iterable[Path]) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} {ast.unparse(node)}"
         for path in paths
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(_tree(path))
         if does(node)
     ]
 
 
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def test_nobody_but_one_module_asks_the_clock() -> None:
-    assert found(asks_the_clock, [path for path in sources() if path.stem != "clock"]) == []
+    others = [path for path in sources() if path != PACKAGE / "clock.py"]
+
+    assert [f"{path}:{at}" for path in others for at in asks_the_clock(_tree(path))] == []
+
+
+def test_only_one_module_knows_what_a_tilde_means() -> None:
+    others = [path for path in sources() if path != PACKAGE / "home.py"]
+
+    assert found(reads_home_folders, others) == []
 
 
 def test_only_the_command_line_prints() -> None:
@@ -373,12 +470,31 @@ def test_every_row_stands_above_those_below_it(higher: str, lower: str) -> None:
         "def f():\n    from ...system import files\n",
         "def f():\n    import acoupi.system.files\n",
         "if TYPE_CHECKING:\n    from acoupi.system import files\n",
+        "import_module('acoupi.system.files')\n",
+        "importlib.import_module('...system.files', __package__)\n",
+        "__import__('acoupi.system.files')\n",
+        "COMMAND = ('-m', 'acoupi.system.files')\n",
+        "PLACE = 'acoupi.system.files:move_recording'\n",
+        "attach(__name__, {'acoupi.system.files': 'move_recording'})\n",
+        "f'from acoupi.system import {name}; acoupi.system.files'\n",
     ],
 )
-def test_a_lazy_import_that_climbs_is_seen(text: str) -> None:
+def test_an_import_that_climbs_is_seen_however_it_is_written(text: str) -> None:
     path = PACKAGE / "components/stores/sqlite.py"
+    found = [*imports_in(text, path), *names_in(text, path)]
 
-    assert [broken_row(item) is not None for item in imports_in(text, path)] == [True]
+    assert {broken_row(item) is not None for item in found} == {True}
+    assert all(
+        "the row of components is not above that of system" in str(broken_row(item))
+        for item in found
+    )
+
+
+def test_a_name_from_below_is_allowed_in_its_place_only() -> None:
+    text = "MODULE = 'acoupi.system.hooks'\n"
+
+    assert list(names_in(text, PACKAGE / "targets/running.py")) == []
+    assert [broken_row(item) for item in names_in(text, PACKAGE / "targets/compose.py")] != [None]
 
 
 def test_a_circle_of_files_is_seen() -> None:
@@ -409,17 +525,52 @@ def test_a_circle_of_folders_is_seen_where_no_files_make_one() -> None:
         ("targets/compose.py", "jinja2"),
         ("tasks/recording.py", "sqlite3"),
         ("bundles/rendering.py", "typer"),
+        ("cli/status.py", "urllib.request.urlopen"),
+        ("data.py", "http.client"),
+        ("data.py", "pandas.DataFrame"),
     ],
 )
 def test_a_library_behind_another_door_is_seen(path: str, module: str) -> None:
     assert through_another_door(Import(PACKAGE / path, 1, module))
+    assert not through_another_door(Import(PACKAGE / path, 1, "urllib.parse.quote"))
 
 
-def test_the_clock_and_printing_are_seen() -> None:
-    tree = ast.parse("import time\nprint(time.time(), datetime.now())")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("import time\nprint(time.time())", ["2 time.time"]),
+        ("import time as t\nt.monotonic_ns()", ["2 t.monotonic_ns"]),
+        ("from time import monotonic as now\nnow()", ["2 now"]),
+        ("import datetime\ndatetime.datetime.now()", ["2 datetime.datetime.now"]),
+        ("import datetime as dt\ndt.date.today()", ["2 dt.date.today"]),
+        ("from datetime import date as d, datetime\nd.today(), datetime.utcnow()", [
+            "2 d.today", "2 datetime.utcnow",
+        ]),
+        ("import datetime, time\ndatetime.time(8), time.localtime(0), time.sleep(1)", []),
+        ("from acoupi.clock import monotonic\nmonotonic()", []),
+    ],
+)  # fmt: skip
+def test_asking_the_clock_is_seen(text: str, named: list[str]) -> None:
+    assert sorted(asks_the_clock(ast.parse(text))) == named
 
-    assert sum(asks_the_clock(node) for node in ast.walk(tree)) == 2
+
+def test_printing_and_tildes_are_seen() -> None:
+    tree = ast.parse("print(path.expanduser())")
+
     assert sum(prints(node) for node in ast.walk(tree)) == 1
+    assert sum(reads_home_folders(node) for node in ast.walk(tree)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "is_wrong"),
+    [
+        ("acoupi.components.stores.SqliteStore", True),
+        ("acoupi.components.types.Store", False),
+        ("acoupi.data.Recording", False),
+    ],
+)
+def test_a_task_that_knows_a_component_is_seen(module: str, is_wrong: bool) -> None:
+    assert knows_a_component(Import(PACKAGE / "tasks/recording.py", 1, module)) == is_wrong
 
 
 def test_a_file_that_is_too_long_is_seen(tmp_path: Path) -> None:

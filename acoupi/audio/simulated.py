@@ -12,6 +12,7 @@ from acoupi.audio.faults import Fault, parse_faults, script_of
 from acoupi.audio.simulated_source import SimulatedSource
 from acoupi.audio.sources import WIDE_SAMPLE_BYTES
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.rights import ReadOnly
 
 __all__ = ["VARIABLE", "SimulatedAudio"]
@@ -74,7 +75,7 @@ class SimulatedAudio(BaseModel):
             raise _not_simulated(text, "it names neither a file, a folder nor synthetic.")
         if rest == "counter":
             options["signal"] = rest
-        path = None if rest in (SYNTHETIC, "counter") else Path(rest).expanduser()
+        path = None if rest in (SYNTHETIC, "counter") else expanded(rest)
         try:
             return cls.model_validate({"path": path, **options})
         except ValueError as error:

@@ -28,6 +28,7 @@ from acoupi.commit import changing
 from acoupi.components.stores.copying import copy_database
 from acoupi.devices import read_device_file
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.opening import is_file, open_binary
 from acoupi.provisioned import CACHE
 from acoupi.services.alarm_file import alarms_file
@@ -68,7 +69,7 @@ def make_backup(settings: Settings, target: Path, password: str | None = None) -
 
 
 def _named(target: Path, settings: Settings) -> Path:
-    target = target.expanduser().absolute()
+    target = expanded(target).absolute()
     if target.is_dir():
         name = f"acoupi-{_device_of(settings)}-{data.utc_now():%Y%m%dT%H%M%SZ}.tar.gz"
         return target / name

@@ -33,6 +33,7 @@ from acoupi.components.stores import alarms
 from acoupi.config.env_files import read_env
 from acoupi.config.secrets import referenced_secrets
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.configured import is_configured
 from acoupi.stack.loading import load_program_class
@@ -150,7 +151,7 @@ def _require_usable(contents: Contents) -> None:
 
 def _extracted(path: Path, folder: Path, *, keep: bool = True) -> Made:
     """Read an archive from its beginning to its end; keep its members in a folder."""
-    path = path.expanduser()
+    path = expanded(path)
     try:
         # Read to its last byte, gzip knows whether any of it is missing or changed.
         with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:

@@ -23,6 +23,7 @@ import acoupi
 from acoupi.bundles.build_errors import explain_build, no_space
 from acoupi.bundles.engine import Engine, unreachable
 from acoupi.errors import AcoupiError, TargetError
+from acoupi.home import expanded
 
 __all__ = [
     "REPOSITORY",
@@ -108,7 +109,7 @@ def weights_in(folder: Path) -> str:
     TargetError
         If there are no files in it.
     """
-    found = folder.expanduser().resolve()
+    found = expanded(folder).resolve()
     if any(path.is_file() for path in found.rglob("*")):
         return f"{WEIGHTS}{found}"
     raise TargetError(
@@ -321,7 +322,7 @@ def _local_path(package: str) -> Path | None:
     """Return where a package is if it is a path, None if it is a requirement."""
     if package.startswith(WEIGHTS):
         return Path(weights_in(Path(package.removeprefix(WEIGHTS))).removeprefix(WEIGHTS))
-    path = Path(package).expanduser()
+    path = expanded(package)
     looks_like_path = package.startswith((".", "/", "~")) or path.suffix == ".whl"
     if not looks_like_path:
         return None

@@ -13,6 +13,7 @@ from acoupi.cli.heard import Heard, filtered
 from acoupi.cli.output import done, example, warn, working
 from acoupi.cli.table import single
 from acoupi.errors import AcoupiError, ParameterError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     from acoupi.effort import CapturePlan
@@ -97,7 +98,7 @@ def export(
     if format_ == "bundle":
         options["files"] = {} if heard.sensor is None else _configuration(precision)
     chosen = _format(format_, options)
-    output = output.expanduser()
+    output = expanded(output)
     with working("Exporting"):
         sites = packages.export(
             chosen,

@@ -4,7 +4,6 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from acoupi.cli.hub_options import Database, opened_database
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.setup import ANY_OPTION
 from acoupi.cli.table import single
+from acoupi.clock import monotonic
 from acoupi.errors import HubUnavailableError, ParameterError
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from acoupi.cli.output import (
 from acoupi.cli.terminal import echo
 from acoupi.cli.timezones import shown_time
 from acoupi.errors import AcoupiError, ParameterError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     from acoupi.hub.bundle.choices import HubChoices, HubHome
@@ -236,7 +237,7 @@ def _zone(text: str) -> str:
 
 
 def _place(audio: str) -> str:
-    return audio if audio.startswith("s3://") else str(Path(audio).expanduser().absolute())
+    return audio if audio.startswith("s3://") else str(expanded(audio).absolute())
 
 
 def _say_where(home: "HubHome", choices: "HubChoices") -> None:

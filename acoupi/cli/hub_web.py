@@ -8,6 +8,7 @@ import typer
 from acoupi.cli.hub_options import Audio, Certificate, Database, Key, opened_database, require_free
 from acoupi.cli.output import example, say
 from acoupi.cli.table import single
+from acoupi.home import expanded
 
 __all__ = ["app"]
 
@@ -68,5 +69,5 @@ def web(
         require_free(host, port)
         scheme = "https" if tls_certificate else "http"
         say(f"The pages are at {scheme}://{host}:{port}{path_prefix}/ (Ctrl-C to stop).")
-        place = Place(database, folder.expanduser(), name, timezone)
+        place = Place(database, expanded(folder), name, timezone)
         serve(Hub(hub, store), place, settings, certificate=tls_certificate, key=tls_key)

@@ -10,6 +10,7 @@ import typer
 from acoupi.cli.heard import Heard, file_of
 from acoupi.cli.output import done, say, warn, working
 from acoupi.errors import AcoupiError, ParameterError, RecordingFileError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, RecordingRow
@@ -163,7 +164,7 @@ def inline_picture(png: bytes, environ: Mapping[str, str]) -> str | None:
 
 def parted(words: Sequence[str]) -> tuple[Sequence[str], Path]:
     """Return the ids and the folder of a command line."""
-    return words[:-1], Path(words[-1]).expanduser()
+    return words[:-1], expanded(words[-1])
 
 
 def copy(heard: Heard, rows: Iterable["RecordingRow"], folder: Path, *, named: bool) -> None:

@@ -10,6 +10,7 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.errors import ParameterError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     from acoupi import data
@@ -57,7 +58,7 @@ def new(
     """
     from acoupi.system.program_package import write_package
 
-    short, place, files = write_package(name, folder)
+    short, place, files = write_package(name, expanded(folder))
     if as_json:
         print_json({"program": short, "folder": str(place), "files": sorted(map(str, files))})
         return
@@ -117,7 +118,7 @@ def _text(message: "data.Message") -> str:
 def _sound_files(folder: Path) -> list[Path]:
     from acoupi.audio import formats
 
-    folder = folder.expanduser()
+    folder = expanded(folder)
     files = [folder] if folder.is_file() else sorted(one for one in folder.rglob("*"))
     found = [one for one in files if one.is_file() and formats.is_sound_file(one.name)]
     if not found:

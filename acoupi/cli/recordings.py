@@ -10,6 +10,7 @@ from uuid import UUID
 
 from acoupi.cli import home
 from acoupi.errors import AudioError, ParameterError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     from acoupi import data
@@ -106,7 +107,7 @@ def program_with_folder(
 
 def _find(program: "AcoupiProgram[Any]", text: str) -> tuple["data.Recording", bool]:
     """Return a recording, and whether the sensor knows it."""
-    path = Path(text).expanduser().absolute()
+    path = expanded(text).absolute()
     if not path.exists():
         return _stored(program, text), True
     recording, ours = _read(path)

@@ -11,6 +11,7 @@ from acoupi.cli.checks import AsJson
 from acoupi.cli.output import done, example, print_json, print_table, say, warn, working
 from acoupi.cli.table import group
 from acoupi.errors import AudioError, ParameterError
+from acoupi.home import expanded
 
 if TYPE_CHECKING:
     import pstats
@@ -74,7 +75,7 @@ def run(name: Name, recording: OnRecording = None, as_json: AsJson = False) -> N
     Detections in a file that the sensor did not record are shown, not stored. For a folder,
     each WAV and FLAC file is processed. Exit code 3: some of it failed.
     """
-    if recording is not None and (folder := Path(recording).expanduser()).is_dir():
+    if recording is not None and (folder := expanded(recording)).is_dir():
         _run_on_folder(name, folder, as_json=as_json)
         return
     from acoupi.cli.recordings import program_with_recording

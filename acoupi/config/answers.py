@@ -107,8 +107,9 @@ class Answers:
     def data_at(self, node: ConfigTree) -> dict[str, Any]:
         """Return the values of a section, made if there is none."""
         if not isinstance(self.get(node.place), dict):
+            given = set(self.given)
             self.put(node, _section_for(node, None, {}), OPTION)
-            self.given.discard(node.place)
+            self.given = given  # what its default says was not given by anybody
         return dict(self.get(node.place))
 
     # ---- reading

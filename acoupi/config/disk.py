@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from acoupi.home import expanded
 from acoupi.space import FileClass, OnFull, SpacePolicy, schedule_rate
 
 __all__ = ["Disk", "policy_of"]
@@ -17,7 +18,7 @@ MOST_PER_NIGHT = 1_000_000
 
 
 def _absolute(path: Path) -> Path:
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_absolute() or path == Path("/"):
         raise ValueError("must be a folder below /, with its whole path")
     return path
@@ -156,11 +157,11 @@ def policy_of(
         newest=disk.newest_per_night,
         on_full=disk.on_full,
         quotas={FileClass(name): percent / 100 for name, percent in quotas.items()},
-        folders={Path(name).expanduser(): share / 100 for name, share in disk.folders.items()},
+        folders={expanded(name): share / 100 for name, share in disk.folders.items()},
         mounts=disk.mounts,
         zone=zone,
     )
 
 
 def _folder(found: object, otherwise: Path) -> Path:
-    return Path(str(found)).expanduser() if found else otherwise
+    return expanded(str(found)) if found else otherwise

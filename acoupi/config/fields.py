@@ -11,7 +11,7 @@ from acoupi.config.dumping import dump_config
 from acoupi.config.names import PROGRAM, Names, Place
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, unknown
 from acoupi.config.tree import ConfigTree, describe
-from acoupi.config.validation import check_round_trip, validated
+from acoupi.config.validation import check_round_trip, made, validated
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import ParameterError
 
@@ -203,7 +203,7 @@ def _validated(
     tree: ConfigTree, schema: type[S], data: Any, *, strict: bool, from_attributes: bool
 ) -> S:
     try:
-        config = schema.model_validate(data, strict=strict, from_attributes=from_attributes)
+        config: S = made(schema, data, strict=strict, from_attributes=from_attributes)
     except ValidationError as error:
         raise as_error(problems_in(tree, error)) from error
     check_round_trip(config)

@@ -1,17 +1,19 @@
 """The settings that a hub may give to a sensor; checked by the operator's tool and the sensor."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
-from acoupi.config.names import SENSOR, nearest
+from acoupi.config.names import SENSOR
 from acoupi.config.sensor import setting_trees
 from acoupi.config.tree import ConfigTree
 from acoupi.errors import ParameterError
 
-__all__ = ["given_settings", "is_about_hub", "require_givable"]
+__all__ = ["SET", "given_settings", "is_about_hub", "require_givable"]
 
+SET = "acoupi fleet set …"
+"""What gives sensors a setting, for errors."""
 HUB = f"{SENSOR.section}.hub"
 """Settings by which a sensor reaches its hub: without them, no change could be undone."""
 
@@ -38,8 +40,8 @@ def require_givable(names: Iterable[str], schema: type[BaseModel], whose: str) -
     ParameterError
         Naming the setting, and why a hub cannot give it.
     """
-    nodes = _nodes(schema)
-    return [_givable(name, nodes, whose) for name in names]
+    trees = setting_trees(schema)
+    return [_givable(name, trees, whose) for name in names]
 
 
 def given_settings(
@@ -52,15 +54,24 @@ def given_settings(
     settings
         Settings as in a configuration file.
     """
-    nodes = _nodes(schema)
-    found = dict(_leaves(settings, nodes))
+    trees = setting_trees(schema)
+    found = dict(_leaves(settings, _nodes(trees)))
     for name in found:
-        _givable(name, nodes, whose)
+        _givable(name, trees, whose)
     return found
 
 
-def _nodes(schema: type[BaseModel]) -> dict[str, ConfigTree]:
-    return {one.name: one for tree in setting_trees(schema) for one in tree.walk()}
+def _nodes(trees: Sequence[ConfigTree]) -> dict[str, ConfigTree]:
+    return {one.name: one for tree in trees for one in tree.walk()}
+
+
+def _meant(name: str, trees: Sequence[ConfigTree]) -> list[ConfigTree]:
+    """Return the settings that were probably meant by a name that is none."""
+    first, _, rest = name.partition(".")
+    for tree in trees:
+        if tree.names.section == first:
+            return tree.meant(rest.split("."))
+    return trees[0].meant(name.split("."))
 
 
 def _leaves(
@@ -74,10 +85,10 @@ def _leaves(
             yield name, value
 
 
-def _givable(name: str, nodes: Mapping[str, ConfigTree], whose: str) -> ConfigTree:
-    node = nodes.get(name)
+def _givable(name: str, trees: Sequence[ConfigTree], whose: str) -> ConfigTree:
+    node = _nodes(trees).get(name)
     if node is None:
-        better = nearest(name, list(nodes))
+        better = " or ".join(one.name for one in _meant(name, trees)[:3])
         raise _refused(name, f"{whose} has no such setting", better)
     if is_about_hub(name):
         raise _refused(name, "without its hub, a sensor could not take anything back")
@@ -89,5 +100,5 @@ def _givable(name: str, nodes: Mapping[str, ConfigTree], whose: str) -> ConfigTr
 
 
 def _refused(name: str, why: str, better: str | None = None) -> ParameterError:
-    remedy = f"acoupi fleet set … {better} …" if better else "acoupi help settings"
+    remedy = f"{SET} {better} …" if better else "acoupi help settings"
     return ParameterError(name, f'"{name}" cannot be set from the hub.', remedy, why=f"{why}.")

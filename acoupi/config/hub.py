@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
 from acoupi.certificates import authority_text, holds_certificates
+from acoupi.home import expanded
 from acoupi.space import HubAudio
 
 __all__ = ["Hub"]
@@ -72,9 +73,7 @@ class Hub(BaseModel):
     def authority(self, home: Path) -> Path | str | None:
         """Return the authority of the hub, in a home: its file, or its certificate."""
         known = self.ca_certificate
-        return (
-            known if known is None or holds_certificates(known) else home / Path(known).expanduser()
-        )
+        return known if known is None or holds_certificates(known) else home / expanded(known)
 
     @model_validator(mode="after")
     def validate_token(self) -> Self:

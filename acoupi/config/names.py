@@ -1,6 +1,7 @@
 """The names of settings for people, and finding the setting that a name means."""
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,6 +12,7 @@ __all__ = [
     "CELERY",
     "PROGRAM",
     "SENSOR",
+    "SETUP_OPTIONS",
     "Key",
     "Names",
     "Place",
@@ -22,6 +24,12 @@ Key = str | int
 Place = tuple[Key, ...]
 """The path from the top of a configuration to one of its values."""
 
+
+SETUP_OPTIONS = frozenset({
+    *("adopt-folder", "broker", "config", "diff", "force", "help", "json", "no-prompt", "no-web"),
+    *("package", "preset", "program", "prompt", "system", "target", "weights", "web"),
+})  # fmt: skip
+"""What `acoupi setup` takes itself; a setting of that name is the option --program.NAME."""
 
 Style = Literal["option", "variable", "plain"]
 
@@ -39,6 +47,10 @@ class Names:
     style
         How to name a setting that has no value from any source: by its option, by its variable,
         or by its plain name, as in ``config set``.
+    program
+        The program that has them, where perhaps none is set up yet; empty: the one that is.
+    command
+        What gives a setting a value, where the style is plain.
 
     Examples
     --------
@@ -52,6 +64,13 @@ class Names:
     variables: str = "ACOUPI_CONFIG__"
     section: str = ""
     style: Style = "option"
+    program: str = ""
+    command: str = "acoupi config set"
+
+    @property
+    def listing(self) -> str:
+        """The command that lists the settings."""
+        return f"acoupi config schema --program {self.program}".removesuffix(" --program ")
 
     def dotted(self, place: Place) -> str:
         """Return the name with dots; empty for the top of a program's configuration."""
@@ -60,7 +79,8 @@ class Names:
 
     def option(self, place: Place) -> str:
         """Return the option."""
-        return f"--{self.dotted(place)}"
+        name = self.dotted(place)
+        return f"--program.{name}" if name.replace("_", "-") in SETUP_OPTIONS else f"--{name}"
 
     def variable(self, place: Place) -> str:
         """Return the environment variable."""
@@ -73,13 +93,13 @@ class Names:
 
     def edit(self, place: Place, value: str) -> str:
         """Return what gives a setting a value, in that style."""
-        before = "acoupi config set " if self.style == "plain" else ""
+        before = f"{self.command} " if self.style == "plain" else ""
         between = "=" if self.style == "variable" else " "
-        return f"{before}{self.usual(place)}{between}{quoted(value)}"
+        return f"{before}{self.usual(place)}{between}{shlex.quote(value)}"
 
-    def in_style(self, style: Style) -> "Names":
-        """Return the same names in another style."""
-        return replace(self, style=style)
+    def in_style(self, style: Style, program: str = "") -> "Names":
+        """Return the same names in another style, and of a program that is named."""
+        return replace(self, style=style, program=program)
 
 
 PROGRAM = Names()
@@ -106,12 +126,6 @@ class Wording:
 
 BY_OPTIONS = Wording("option", "acoupi setup --program {}", "--broker {}")
 BY_VARIABLES = Wording("variable", "ACOUPI_PROGRAM={}", "ACOUPI_CELERY__BROKER_URL={}")
-
-
-def quoted(text: str) -> str:
-    """Quote a value for a shell, where that is needed."""
-    safe = text and all(char.isalnum() or char in "_-./:+,@%=~" for char in text)
-    return text if safe else "'" + text.replace("'", "'\\''") + "'"
 
 
 def nearest(text: str, valid: Sequence[str]) -> str | None:

@@ -198,6 +198,6 @@ def _refused(node: ConfigTree, error: BaseException) -> ConfigurationError:
         text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return ConfigurationError(
         f"{named(node, {})} could not be set up.",
-        f"acoupi config schema; then give its settings as options {node.option}.NAME VALUE",
+        f"{node.names.listing}; then give its settings as options {node.option}.NAME VALUE",
         why=f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}.",
     )

@@ -1,16 +1,31 @@
 """Errors in a configuration, with the names that its writer used."""
 
+import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
-from acoupi.config.names import Key, Place, nearest, quoted
+from acoupi.config.names import Key, Place, nearest
 from acoupi.config.tree import ConfigTree
 from acoupi.errors import ParameterError
+from acoupi.printing import printable
 
-__all__ = ["MASK", "OPTION", "Origin", "Problem", "as_error", "named", "problems_in", "show"]
+__all__ = [
+    "MASK",
+    "OPTION",
+    "Origin",
+    "Problem",
+    "as_error",
+    "named",
+    "oneline",
+    "problems_in",
+    "redacted",
+    "show",
+]
 
 MASK = "**********"
 
@@ -139,7 +154,7 @@ def _edit(node: ConfigTree, value: str, origins: Origins) -> str:
     """Return the edit that gives a place a value."""
     origin = origin_of(node.place, origins)
     if origin.kind == "variable":
-        return f"{_variable(node, origins)}={quoted(value)}"
+        return f"{_variable(node, origins)}={shlex.quote(value)}"
     if origin.kind == "file":
         return f"edit {origin.text}: {node.name} = {value}"
     return node.names.edit(node.place, value)
@@ -149,7 +164,7 @@ def _edit(node: ConfigTree, value: str, origins: Origins) -> str:
 
 
 def problems_in(
-    tree: ConfigTree, error: ValidationError, secrets: Iterable[str] = ()
+    tree: ConfigTree, error: ValidationError, secrets: Sequence[str] = ()
 ) -> list[Problem]:
     """Return the problems of a failed validation, each place once.
 
@@ -165,8 +180,14 @@ def problems_in(
         node = _located(tree, detail["loc"])
         found.setdefault(node.place, []).append((node, dict(detail)))
     problems = [_problem(tree, *items) for items in found.values()]
-    hidden = [text for text in secrets if len(text) > 3]
-    return [_redacted(problem, hidden) for problem in problems]
+    return [
+        replace(
+            problem,
+            why=redacted(problem.why, secrets),
+            given=problem.given and redacted(problem.given, secrets),
+        )
+        for problem in problems
+    ]
 
 
 def _located(tree: ConfigTree, location: tuple[Key, ...]) -> ConfigTree:
@@ -235,30 +256,31 @@ def _wording(detail: Mapping[str, Any]) -> str:
         return _WORDING[kind]
     if kind in ("value_error", "assertion_error"):
         return str(detail.get("ctx", {}).get("error", "")) or "the program does not accept it"
-    text = str(detail["msg"]).replace("Input should", "it must").replace("Value error, ", "")
-    return text[:1].lower() + text[1:]
+    text = str(detail["msg"]).replace("Input should", "it must")
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
 def example(node: ConfigTree) -> str | None:
     """Return a possible value for a place: an example, its default, or one of its type."""
     if node.is_secret:
         return None
-    if node.info is not None and node.info.examples:
-        return show(node.info.examples[0])
-    if node.default is not None:
-        return show(node.default)
-    if node.choices:
-        return show(node.choices[0])
+    examples = node.info.examples if node.info is not None else None
+    value = examples[0] if examples else node.default
+    if value is None and node.choices:
+        value = node.choices[0]
+    if isinstance(value, list | tuple | dict):
+        value = json.dumps(to_jsonable_python(value), ensure_ascii=False)
+    if value is not None:
+        return show(value)
     names = [getattr(kind, "__name__", "") for kind in node.kinds]
     return next((_EXAMPLES[name] for name in names if name in _EXAMPLES), None)
 
 
-def _redacted(problem: Problem, secrets: list[str]) -> Problem:
-    why, given = problem.why, problem.given
-    for text in secrets:
-        why = why.replace(text, MASK)
-        given = given.replace(text, MASK) if given else given
-    return replace(problem, why=why, given=given)
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with stars in place of secrets."""
+    for secret in secrets:
+        text = text.replace(secret, MASK) if len(secret) > 3 else text
+    return text
 
 
 # ---- to an AcoupiError
@@ -279,26 +301,19 @@ def as_error(
     fix = printable(_help(first, origins))
     if len(problems) == 1:
         return make(value, printable(_message(first, origins)), fix, why=_sentence(first.why))
-    clauses = [f"{_message(item, origins).rstrip('.')}: {_oneline(item.why)}" for item in problems]
+    clauses = [f"{_message(item, origins).rstrip('.')}: {oneline(item.why)}" for item in problems]
     return make(
         value, f"{len(problems)} settings are wrong.", fix, why=_sentence("; ".join(clauses))
     )
 
 
 def _sentence(text: str) -> str:
-    text = printable(_oneline(text))
+    text = printable(oneline(text))
     return text if text.endswith(("?", "!")) else f"{text}."
 
 
-def printable(text: str) -> str:
-    r"""Return a text with unprintable characters written out, as in ``\x00``."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
-    )
-
-
-def _oneline(text: str) -> str:
+def oneline(text: str) -> str:
+    """Return a text in one line, without the stop at its end."""
     return " ".join(text.split()).rstrip(".")
 
 
@@ -314,34 +329,42 @@ def _message(problem: Problem, origins: Origins) -> str:
         return f"{name} needs a value."
     if problem.given is None:
         return f"the value of {name} is not valid."
-    return f'{name} cannot be "{_oneline(problem.given)}".'
+    return f'{name} cannot be "{oneline(problem.given)}".'
 
 
 def _list_of(section: ConfigTree) -> str:
     """Return the command that lists the settings of a section: no single value fits it."""
-    return f"acoupi config schema {section.name}".strip()
+    return f"{section.names.listing} {section.name}".strip()
+
+
+def _settings_of(section: ConfigTree, origins: Origins) -> str:
+    """Return which settings of a section to give: those that were, that must be, or that are."""
+    below = [node for node in section.walk() if not node.is_section]
+    given = [node for node in below if node.place in origins]
+    several = given or [node for node in below if node.is_required] or below
+    return " or ".join(_edit(node, "VALUE", origins) for node in several[:3])
 
 
 def _help(problem: Problem, origins: Origins) -> str:
     if problem.kind == "stray":
         return "acoupi setup --help"
     origin = origin_of(problem.node.place, origins)
-    lists = origin.kind == "file" or problem.node.names.style == "plain"  # a sensor is set up
+    lists = origin.kind == "file" or problem.node.names.style == "plain"
     if problem.kind == "unknown":
-        return _help_with_name(problem, origin, lists=lists)
-    if lists and problem.node.is_section and problem.better is None:
-        return _list_of(problem.node)
+        return _help_with_name(problem, origin)
+    if problem.node.is_section and problem.better is None:
+        return _list_of(problem.node) if lists else _settings_of(problem.node, origins)
     return _edit(problem.node, problem.better or "VALUE", origins)
 
 
-def _help_with_name(problem: Problem, origin: Origin, *, lists: bool) -> str:
+def _help_with_name(problem: Problem, origin: Origin) -> str:
     """Return what to write in place of a name that does not exist."""
     if origin.kind == "option" and problem.node.name.replace("-", "_") in _ASK_NOTHING:
         return "acoupi setup --no-prompt   (settings that are not given keep their usual values)"
     if not problem.meant:
-        return "acoupi config schema"
+        return problem.node.names.listing
     first = problem.meant[0]
-    if lists and first.is_section and problem.node.place[: len(first.place)] == first.place:
+    if first.is_section and problem.node.place[: len(first.place)] == first.place:
         return _list_of(first)
     if origin.kind == "file":
         meant = problem.better or " or ".join(node.name for node in problem.meant)

@@ -17,7 +17,7 @@ from acoupi.config.names import Place
 from acoupi.config.problems import OPTION, Problem, as_error, problems_in, show
 from acoupi.config.secrets import MissingSecret
 from acoupi.config.tree import ConfigTree
-from acoupi.config.validation import validate
+from acoupi.config.validation import made, validate
 from acoupi.config.values import from_data, from_text
 from acoupi.errors import AcoupiError
 
@@ -86,7 +86,7 @@ def kind_of(node: ConfigTree) -> str:
     if node.choices:
         return "choice"
     if node.is_list or node.slots:
-        return "list, separated by commas"
+        return "JSON list" if node.has_compound_items else "list, separated by commas"
     if node.value_type is not None or node.is_section:
         return "JSON object"
     names = [getattr(kind, "__name__", "text") for kind in node.kinds]
@@ -258,5 +258,5 @@ def _valid(node: ConfigTree, answer: Any) -> Any:
         raise as_error(problems)
     limits = node.info.metadata if node.info else []
     annotation: Any = Annotated[node.annotation, *limits] if limits else node.annotation
-    TypeAdapter(annotation).validate_python(value)
+    made(annotation, value)
     return value

@@ -12,7 +12,16 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
-from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    InstanceOf,
+    Json,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    SkipValidation,
+)
 
 from acoupi.config.tree import ConfigTree, describe, is_section
 
@@ -22,10 +31,13 @@ _SCALARS = (
     *(str, int, float, bool, Path, SecretStr, SecretBytes),
     *(datetime.time, datetime.date, datetime.datetime, datetime.timedelta),
 )
+_HOLDS_ANYTHING = (InstanceOf, Json, SkipValidation)
+"""Marks with which a value is not what the type says it is read from."""
 SUPPORTED = (
     "a setting is text, a number, true or false, a path, a date or time, a secret, a URL, a "
     "Literal or an Enum; a section (a pydantic model); a list or dict of these; or a tuple of "
-    "fixed length; each may be None, and sections of several kinds need a discriminator"
+    "fixed length; each may be None, and sections of several kinds need a discriminator; no "
+    "setting has an alias, or a name that a variable in capitals cannot carry"
 )
 """What a schema may hold, in words."""
 
@@ -62,6 +74,9 @@ def _in_section(section: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupp
     for member in section.members:
         if _is_opaque(member):
             continue
+        yield from _about_name(member, section)
+        if member.info and member.info.exclude:
+            yield Unsupported(member.name, "with exclude=True", "leave exclude=True out")
         alias = member.info and (member.info.validation_alias or member.info.serialization_alias)
         if alias:
             advice = f"name it {alias} without an alias, or leave the alias out"
@@ -73,6 +88,19 @@ def _is_opaque(member: ConfigTree) -> bool:
     """Return whether a setting is only kept for compatibility, and never read."""
     extra = member.info.json_schema_extra if member.info else None
     return isinstance(extra, dict) and bool(extra.get("opaque"))
+
+
+def _about_name(member: ConfigTree, section: ConfigTree) -> Iterator[Unsupported]:
+    """Refuse a name that variables, which are in capitals, cannot tell from another."""
+    name = str(member.place[-1])
+    folded = [str(one.place[-1]).lower() for one in section.members]
+    is_cut_short = name.endswith("_") and member.is_compound  # NAME___BELOW
+    if "__" in name or is_cut_short or name.upper().lower() != name.lower():
+        advice = 'a name of letters from a to z and digits, with single "_" between them'
+        yield Unsupported(member.name, f'called "{name}"', advice)
+    elif folded.count(name.lower()) > 1:
+        advice = f"another name: capitals alone do not tell two settings called {name} apart"
+        yield Unsupported(member.name, f'called "{name}"', advice)
 
 
 def _in_value(node: ConfigTree, above: tuple[type, ...]) -> Iterator[Unsupported]:
@@ -101,6 +129,9 @@ def _fault(node: ConfigTree) -> str | None:
         if inspect.isclass(kind) and issubclass(kind, RootModel):
             inner = _shown(kind.model_fields["root"].annotation)
             return f"declare it as {inner} in place of {kind.__name__}"
+    for mark in node.marks:
+        if isinstance(mark, _HOLDS_ANYTHING) or mark is Json:
+            return f"leave {getattr(mark, '__name__', type(mark).__name__)} out"
     if not node.kinds:
         return "give it a type beside None"
     if len(node.kinds) > 1 and not all(map(_is_scalar, node.kinds)) and node.tag is None:
@@ -114,7 +145,9 @@ def _fault(node: ConfigTree) -> str | None:
 def _is_scalar(kind: Any) -> bool:
     if typing.get_origin(kind) is Literal:
         return all(isinstance(one, str | int | bool | NoneType) for one in typing.get_args(kind))
-    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, Enum | AnyUrl))
+    if inspect.isclass(kind) and issubclass(kind, Enum):
+        return all(isinstance(member.value, str | int | float | bool) for member in kind)
+    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, AnyUrl))
 
 
 def _has_items(kind: Any) -> bool:
@@ -135,6 +168,8 @@ def _about_item(annotation: Any) -> str | None:
 
 
 def _instead(kind: Any) -> str:
+    if inspect.isclass(kind) and issubclass(kind, Enum):
+        return f"let the values of {kind.__name__} be texts or numbers"
     if dataclasses.is_dataclass(kind) or hasattr(kind, "__total__"):
         return f"let {kind.__name__} be a pydantic.BaseModel"
     if isinstance(kind, typing.NewType):

@@ -31,7 +31,7 @@ from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.web import Web
-from acoupi.errors import ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
 
@@ -44,6 +44,7 @@ __all__ = [
     "is_about_sensor",
     "load_sensor",
     "planned_sensor",
+    "reading_once",
     "sensor_files",
     "sensor_schema",
     "set_setting",
@@ -351,6 +352,15 @@ def planned_sensor(sensor: BaseModel) -> Iterator[None]:
         _planned.reset(token)
 
 
+@contextlib.contextmanager
+def reading_once(settings: SensorPaths) -> Iterator[None]:
+    """Let `load_sensor` read and validate once in a block; what is broken is told each time."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(AcoupiError):
+            stack.enter_context(planned_sensor(load_sensor(settings)))
+        yield
+
+
 def load_sensor(settings: SensorPaths) -> Any:
     """Return the settings of the sensor, by section; the defaults if there is no file.
 
@@ -494,9 +504,20 @@ def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int =
 
 
 def set_setting(
-    program: BaseModel, sensor: BaseModel, name: str, value: str, *, is_json: bool = False
+    program: BaseModel,
+    sensor: BaseModel,
+    name: str,
+    value: str,
+    *,
+    is_json: bool = False,
+    command: str = PROGRAM.command,
 ) -> tuple[BaseModel, BaseModel]:
     """Return both with one setting set; without a name the value is a JSON object of all.
+
+    Parameters
+    ----------
+    command
+        What sets it, for errors.
 
     Raises
     ------
@@ -505,7 +526,8 @@ def set_setting(
     """
     is_sensor, place = _split_name(type(program), name)
     if is_sensor:
-        return program, set_config_field(sensor, place, value, is_json, names=SENSOR)
+        own = replace(SENSOR, command=command)
+        return program, set_config_field(sensor, place, value, is_json, names=own)
     if not name and is_about_sensor(type(program)):
         with contextlib.suppress(ValueError, RecursionError):  # reported below, as for any setting
             every = json.loads(value)
@@ -514,4 +536,5 @@ def set_setting(
                 sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
                 return set_config_field(program, "", every), sensor
     _check_is_not_of_sensor(type(program), name)
-    return set_config_field(program, name, value, is_json), sensor
+    names = replace(PROGRAM, command=command)
+    return set_config_field(program, name, value, is_json, names=names), sensor

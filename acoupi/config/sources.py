@@ -99,6 +99,8 @@ def _names(tree: ConfigTree, dotted: str) -> list[str]:
     section = tree.names.section
     if section and names[0] == section:
         return names[1:]
+    if tree.find(names) is None and tree.names.option((names[-1],)) == f"--{dotted}":
+        return names[-1:]
     if section and len(names) > 1 and names[0][:3] in ("no-", "no_") and names[0][3:] == section:
         return [f"no-{names[1]}", *names[2:]]
     return names

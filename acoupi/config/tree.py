@@ -256,12 +256,15 @@ class ConfigTree:
 
     @property
     def default(self) -> Any:
-        """Its default; None also where it has none or where it depends on other fields."""
+        """Its default; None also if it has none, or none can be told before other settings."""
         if self.info is None or self.info.is_required():
             return None
         if self.info.default_factory is not None and self.info.default_factory_takes_validated_data:
             return None
-        default = self.info.get_default(call_default_factory=True)
+        try:
+            default = self.info.get_default(call_default_factory=True)
+        except Exception:  # noqa: BLE001 - of a program; told when the configuration is validated
+            return None
         return None if default is PydanticUndefined else default
 
     # ---- members

@@ -1,20 +1,21 @@
 """The single validation of all answers."""
 
 import json
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from acoupi.config.answers import Answers, below
+from acoupi.config.answers import Answers, as_input, below
 from acoupi.config.dumping import revealed
 from acoupi.config.names import Place
-from acoupi.config.problems import MASK, Problem, as_error, problems_in
+from acoupi.config.problems import MASK, Problem, as_error, oneline, problems_in, redacted
 from acoupi.config.secrets import MissingSecret
 from acoupi.config.tree import ConfigTree
-from acoupi.errors import ConfigurationError
+from acoupi.errors import AcoupiError, ConfigurationError
 
-__all__ = ["absent_secrets", "check_round_trip", "validate", "validated"]
+__all__ = ["absent_secrets", "check_round_trip", "made", "validate", "validated"]
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -44,10 +45,52 @@ def validate(schema: type[S], answers: Answers) -> tuple[S | None, list[Problem]
     ]
     named = {problem.node.place for problem in problems}
     try:
-        return schema.model_validate(answers.data), problems
+        return made(schema, answers.data, answers.secrets()), problems
     except ValidationError as error:
         found = problems_in(tree, error, answers.secrets())
     return None, problems + [item for item in found if not _is_covered(item.node.place, named)]
+
+
+def made(
+    kind: Any,
+    data: Any,
+    secrets: Iterable[str] = (),
+    *,
+    strict: bool = False,
+    from_attributes: bool = False,
+) -> Any:
+    """Return what pydantic makes of values; as from texts, also where a schema is strict.
+
+    Parameters
+    ----------
+    kind
+        The schema, or the type of one setting.
+    secrets
+        Texts that must not be repeated.
+    strict, from_attributes
+        As in pydantic.
+
+    Raises
+    ------
+    ValidationError
+        If a value is wrong.
+    ConfigurationError
+        If a check or a default of the schema itself fails: with the line in which it does.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(
+            data, strict=strict, from_attributes=from_attributes
+        )
+    except (ValidationError, AcoupiError):
+        raise
+    except Exception as error:  # a schema may run any code
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = redacted(oneline(f"{type(error).__name__}: {error}").rstrip(":"), secrets)
+        raise ConfigurationError(
+            f"{getattr(kind, '__name__', 'the program')} fails to check its settings.",
+            "report this to the author of the program, with the settings you gave",
+            why=f"{said}, in {where.name} ({where.filename}, line {where.lineno}).",
+        ) from error
 
 
 def _of_other_kinds(node: ConfigTree, value: Any) -> Iterator[Problem]:
@@ -89,9 +132,8 @@ def check_round_trip(config: BaseModel) -> None:
     ConfigurationError
         If writing and reading it would fail or change it.
     """
-    before = revealed(config)
     try:
-        after = revealed(type(config).model_validate(json.loads(json.dumps(before))))
+        after = made(type(config), json.loads(json.dumps(revealed(config))))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in problem["loc"]) or "it"
@@ -100,7 +142,7 @@ def check_round_trip(config: BaseModel) -> None:
             "report this to the author of the program, with the option you gave",
             why=f"{name}: {' '.join(problem['msg'].split())}.",
         ) from error
-    if before != after:
+    if as_input(config) != as_input(after):
         raise ConfigurationError(
             "this configuration would change when it is written and read back.",
             "report this to the author of the program, with the option you gave",

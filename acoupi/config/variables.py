@@ -52,12 +52,15 @@ def as_variables(config: BaseModel, names: Names = PROGRAM) -> dict[str, str]:
     >>> as_variables(Schema(recording=Recording(duration=5)))
     {'ACOUPI_CONFIG__RECORDING__DURATION': '5.0'}
     """
-    variables = dict(_differing(describe(type(config), names), config, None))
+    tree = describe(type(config), names)
+    variables = dict(_differing(tree, config, dumped(config, mask), None))
     _check_carried(config, variables, names)
     return variables
 
 
-def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tuple[str, str]]:
+def _differing(
+    node: ConfigTree, value: BaseModel, plain: Any, default: Any
+) -> Iterator[tuple[str, str]]:
     """Yield the variables of a section for values that differ from `default` or its fields'."""
     here = replace(node, annotation=type(value))
     same_kind = isinstance(default, type(value))
@@ -67,15 +70,16 @@ def _differing(node: ConfigTree, value: BaseModel, default: Any) -> Iterator[tup
         usual = getattr(default, name, None) if same_kind else member.default
         # On another machine, another value would be suggested.
         is_answered = member.suggested is not None and name in value.model_fields_set
-        is_usual = given == usual and not is_answered
+        tells_kind = name == node.tag and not same_kind
+        is_usual = given == usual and not is_answered and not tells_kind
         if member.is_secret or is_usual or _holds_secret(given):
             continue
         if isinstance(given, BaseModel):
-            inside = dict(_differing(member, given, usual))
+            inside = dict(_differing(member, given, plain[name], usual))
             # A section that exists with only default values.
             yield from (inside or {member.variable: "{}"}).items()
         else:
-            yield member.variable, _text(given)
+            yield member.variable, _text(plain[name])
 
 
 def _holds_secret(value: Any) -> bool:
@@ -86,8 +90,7 @@ def _holds_secret(value: Any) -> bool:
     return isinstance(value, SecretStr | SecretBytes)
 
 
-def _text(value: Any) -> str:
-    plain = to_jsonable_python(value)
+def _text(plain: Any) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from acoupi.config.documents import Document, load_document
-from acoupi.config.from_hub import is_about_hub, require_givable
+from acoupi.config.from_hub import SET, is_about_hub, require_givable
 from acoupi.config.names import SENSOR
 from acoupi.config.sensor import (
     dump_setting,
@@ -84,11 +84,7 @@ class Schema(NamedTuple):
         """
         assert self.model is not None
         self._require_settable([name])
-        try:
-            both = set_setting(*_loaded(self.model, self._base()), name, text)
-        except ConfigurationError as error:
-            error.help = (error.help or "").replace("acoupi config set", "acoupi fleet set …")
-            raise
+        both = set_setting(*_loaded(self.model, self._base()), name, text, command=SET)
         return json.loads(dump_setting(*both, name))
 
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from acoupi.errors import ParameterError
+from acoupi.home import expanded
 from acoupi.rights import Folder, Kept, ReadOnly, Sending, Server, Spool, WrittenFile
 
 __all__ = [
@@ -182,8 +184,8 @@ def read_path(value: Any) -> Any:
     if not text.strip() or "\0" in text:
         raise ValueError("it must be a path, such as /mnt/usb/recordings")
     try:
-        return Path(text).expanduser() if text.startswith("~") else value
-    except RuntimeError as error:
+        return expanded(text) if text.startswith("~") else value
+    except ParameterError as error:
         raise ValueError("there is no such home folder") from error
 
 

@@ -11,6 +11,7 @@ from acoupi.components.types import Store
 from acoupi.config.hub import Hub
 from acoupi.config.sensor import Metrics
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.opening import at, opened_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.services.backlog import limit_backlog
@@ -183,7 +184,7 @@ def metrics_file(settings: Settings, sensor: Any) -> Path | None:
     Without a textfile for node_exporter, it is beside the pulse of its worker, for the page.
     """
     if sensor.metrics.textfile is not None:
-        return settings.home / Path(sensor.metrics.textfile).expanduser()
+        return settings.home / expanded(sensor.metrics.textfile)
     return settings.run_dir / OWN_FILE if sensor.web.enabled and sensor.web.metrics else None
 
 

@@ -1,15 +1,17 @@
 """Whether there is a sensor in a home, and of which program."""
 
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from acoupi.commit import is_there, read_whole, whole
 from acoupi.errors import AcoupiError, ConfigurationError, NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
 
-__all__ = ["is_configured", "read_program_name", "read_steadily", "require_configured"]
+__all__ = ["answered", "is_configured", "read_program_name", "read_steadily", "require_configured"]
 
 T = TypeVar("T")
 MOST_READINGS = 5
@@ -61,6 +63,28 @@ def read_program_name(settings: Settings) -> str:
     return name
 
 
+def answered(settings: Settings, *names: str) -> Any:
+    """Return what setup wrote for a setting of the program, or a section; None: nothing.
+
+    It is not validated, and the program need not be installed here: it may be in an image only.
+    The file is read again only when it was changed; what is returned is not to be changed.
+    """
+    path = settings.program_config_file
+    try:
+        value = _content(path, _stamp(path))
+        for name in names:
+            value = value[name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # a damaged file is told by its own reader
+    return value
+
+
+@lru_cache(maxsize=4)
+def _content(path: Path, stamp: tuple[int, ...] | None) -> Any:
+    del stamp  # another one is another file
+    return json.loads(read_whole(path))
+
+
 def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
     """Return what a function reads from ``config/``; read again if a setup changed it meanwhile.
 
@@ -89,15 +113,15 @@ def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
     raise AssertionError("the last reading returns or raises")
 
 
-def _stamps(settings: Settings) -> list[tuple[int, int] | None]:
+def _stamps(settings: Settings) -> list[tuple[int, ...] | None]:
     """Return a mark of the files' version, which stays the same when a file is moved."""
     files = (settings.program_name_file, settings.program_config_file, settings.celery_config_file)
     return [_stamp(path) for path in files]
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         status = whole(path).stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -125,8 +125,8 @@ def _check_schema(program_name: str, program_class: "type[AcoupiProgram[Any]]") 
             continue  # setup says so; a sensor that runs does not need it
         raise InvalidProgramError(
             program_name,
-            f'the program "{program_name}" has a setting of a type that configuration does not '
-            f"support: {one.name} ({one.type}).",
+            f'the program "{program_name}" has a setting that configuration cannot carry: '
+            f"{one.name} ({one.type}).",
             f"in {schema.__name__}, {one.name}: {one.advice}",
             why=f"{SUPPORTED}.",
         )

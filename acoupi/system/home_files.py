@@ -3,7 +3,6 @@
 ``docs/damaged-files.md`` lists each file and each kind of damage.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from acoupi.bundles.rendering import Manifest
-from acoupi.commit import is_there, read_whole
+from acoupi.commit import is_there
 from acoupi.components.message_stores import sql as message_sql
 from acoupi.components.stores import sql as metadata_sql
 from acoupi.components.stores.database import Database, Schema, stores_that_only_read
@@ -26,7 +25,7 @@ from acoupi.services.alarm_file import alarms_file
 from acoupi.services.broker import load_celery_settings
 from acoupi.services.declared_deployments import CALLED, read_called
 from acoupi.services.entries import read_schedule
-from acoupi.stack.configured import read_program_name
+from acoupi.stack.configured import answered, read_program_name
 from acoupi.stack.settings import Settings
 from acoupi.system.config_history import read_history
 
@@ -128,13 +127,8 @@ def configured_path(settings: Settings, setting: str) -> Path | None:
 
 
 def _named_path(settings: Settings, setting: str) -> Path | None:
-    section, _, name = setting.partition(".")
-    try:
-        # The raw file: the program may only be installed in an image.
-        content = json.loads(read_whole(settings.program_config_file))
-        return Path(content[section][name])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # a damaged file is reported by its own reader
+    found = answered(settings, *setting.split("."))
+    return Path(found) if isinstance(found, str) else None
 
 
 def _examine(path: Path, schema: Schema, patience: float) -> None:

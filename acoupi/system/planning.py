@@ -238,7 +238,7 @@ def _program_and_sensor(
             environ=request.environ,
             previous=answers,
             ask=request.ask,
-            names=PROGRAM.in_style(request.wording.style),
+            names=PROGRAM.in_style(request.wording.style, request.program_name),
             suggestions=suggestions,
         )
     if sensor is None:
@@ -250,7 +250,7 @@ def _program_and_sensor(
             environ=request.environ,
             previous=load_answers(_known(settings.sensor_config_file, request), request.environ),
             ask=request.ask,
-            names=SENSOR.in_style(request.wording.style),
+            names=SENSOR.in_style(request.wording.style, request.program_name),
         )
     return config, sensor
 

@@ -1,17 +1,16 @@
 """Reading what a sensor heard from its stores, without its program or any change."""
 
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from acoupi.commit import read_whole
 from acoupi.components.message_stores import SqliteMessageReader
 from acoupi.components.stores import SqliteReader, SqliteStore
 from acoupi.errors import ConfigurationError
-from acoupi.stack.configured import require_configured
+from acoupi.home import expanded
+from acoupi.stack.configured import answered, require_configured
 from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -73,27 +72,27 @@ def store_file(settings: Settings) -> Path:
         If its program has no such setting.
     """
     require_configured(settings)
-    text = _setting(settings, "paths", "db_metadata")
+    text = answered(settings, "paths", "db_metadata")
     if not isinstance(text, str):
         raise ConfigurationError(
             "the path of this sensor's recordings is unknown.",
             "acoupi config get",
             why="its program has no setting paths.db_metadata.",
         )
-    return Path(text).expanduser()
+    return expanded(text)
 
 
 def message_reader_of(settings: Settings) -> SqliteMessageReader | None:
     """Return a reader of the messages of a sensor; None if its program does not store them."""
-    text = _setting(settings, "messaging", "messages_db") or _setting(
+    text = answered(settings, "messaging", "messages_db") or answered(
         settings, "paths", "db_messages"
     )
-    return SqliteMessageReader(Path(text).expanduser()) if isinstance(text, str) else None
+    return SqliteMessageReader(expanded(text)) if isinstance(text, str) else None
 
 
 def zone_of(settings: Settings) -> datetime.tzinfo:
     """Return the time zone of the program; without one, that of this machine."""
-    name = _setting(settings, "timezone")
+    name = answered(settings, "timezone")
     try:
         return ZoneInfo(name)
     except (TypeError, ValueError, LookupError, OSError):
@@ -106,7 +105,7 @@ def threshold_of(settings: Settings) -> tuple[str, float] | None:
 
     None if there is none, or several without ``detections.threshold``.
     """
-    found = dict(_thresholds(_setting(settings)))
+    found = dict(_thresholds(answered(settings)))
     usual = "detections.threshold"
     name = usual if usual in found else next(iter(found), "")
     return (name, found[name]) if name and (name == usual or len(found) == 1) else None
@@ -117,13 +116,3 @@ def _thresholds(section: Any, place: str = "") -> Iterator[tuple[str, float]]:
         if name in THRESHOLDS and isinstance(value, int | float):
             yield f"{place}{name}", float(value)
         yield from _thresholds(value, f"{place}{name}.")
-
-
-def _setting(settings: Settings, *names: str) -> Any:
-    try:
-        value: Any = json.loads(read_whole(settings.program_config_file))
-        for name in names:
-            value = value[name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return value

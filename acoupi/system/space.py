@@ -1,11 +1,5 @@
 """The room on a sensor's disks, from its settings and store, without its program."""
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
-
-from acoupi.commit import read_whole
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.disk import policy_of
@@ -13,6 +7,7 @@ from acoupi.config.sensor import load_sensor
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.space_state import SpaceState, space_state
 from acoupi.space import SpacePolicy
+from acoupi.stack.configured import answered
 from acoupi.stack.settings import Settings
 from acoupi.system.reading import store_file, zone_of
 
@@ -30,15 +25,7 @@ def policy_here(settings: Settings) -> SpacePolicy | None:
     disk = load_sensor(settings).disk
     if not disk.enabled:
         return None
-    return policy_of(disk, _program_config(settings), settings.home, zone_of(settings))
-
-
-def _program_config(settings: Settings) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        found = json.loads(read_whole(settings.program_config_file))
-        if isinstance(found, dict):
-            return found
-    return {}
+    return policy_of(disk, answered(settings) or {}, settings.home, zone_of(settings))
 
 
 def store_and_policy(settings: Settings) -> tuple[SqliteStore, SpacePolicy]:

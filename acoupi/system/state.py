@@ -16,7 +16,7 @@ from acoupi.backlog import recording_ends
 from acoupi.commit import is_there
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
-from acoupi.config.sensor import load_sensor
+from acoupi.config.sensor import load_sensor, reading_once
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
@@ -283,6 +283,11 @@ def get_status(settings: Settings) -> AcoupiStatus:
 
 def sensor_status(sensor: Sensor) -> AcoupiStatus:
     """Return the state of a sensor; never opens the microphone or contacts a server."""
+    with reading_once(sensor.settings):
+        return _status(sensor)
+
+
+def _status(sensor: Sensor) -> AcoupiStatus:
     services = sensor.target.status()
     deployment = read_deployment(sensor.settings)
     current = deployment if deployment and deployment.ended_on is None else None

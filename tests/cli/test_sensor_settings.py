@@ -1,6 +1,7 @@
 """Settings of the sensor itself, not of its program: one file, and all the ways into it."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -347,3 +348,34 @@ def test_a_programs_own_section_of_that_name_stays_its_own(
     assert written(home) == {"recorder": {"microphone_patience": 3}}
     assert len(setting_trees(load_program_class("with_sensor").get_config_schema())) == 1
     sys.modules.pop("with_sensor")
+
+
+COUNTED = """
+import collections, json, os, sys
+home, counts = os.environ["ACOUPI_HOME"], collections.Counter()
+def count(event, args):
+    if event == "open" and isinstance(args[0], str) and args[0].startswith(home):
+        counts[os.path.relpath(args[0], home)] += 1
+sys.addaudithook(count)
+from acoupi.cli import main
+try:
+    main()
+finally:
+    print(json.dumps(counts), file=sys.stderr)
+"""
+
+
+def test_the_state_of_a_sensor_is_told_without_reading_its_settings_again_and_again(
+    home: Path,
+) -> None:
+    setup_program(Settings(home=home), "default", ["--sensor.clips.enabled"], environ={})
+    command = [sys.executable, "-c", COUNTED, "status"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    reads = json.loads(done.stderr.splitlines()[-1])
+    assert "recording" in done.stdout
+    # Its answers as they stand, validated, and looked through for damage.
+    assert reads["config/program.json"] <= 3
+    assert reads["config/sensor.json"] <= 2
+    assert reads[".generated.json"] <= 3

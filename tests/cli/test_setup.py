@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from acoupi.cli.setup import app
+from acoupi.config.names import SETUP_OPTIONS
 from acoupi.stack.pulse import ServiceLock
 from acoupi.system import Settings
 from tests.cli.support import Calls, Run, Sound, data_of, lines_of, tree_of
@@ -271,6 +274,31 @@ def test_a_wrong_variable_of_the_settings_is_named(
 
     assert "ACOUPI_CELERY_POOL_TYPE" in lines_of(result)[0]
     assert result.exit_code == 2
+
+
+def test_a_setting_is_never_hidden_by_an_option_of_setup() -> None:
+    declared = [one for param in get_command(app).params for one in param.opts]
+    declared += [one for param in get_command(app).params for one in param.secondary_opts]
+
+    assert {one.removeprefix("--") for one in declared} | {"help"} == SETUP_OPTIONS
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--verbosity", "5"], ["--recording.zzz", "5"], ["--config", "wrong.yaml"]],
+)
+def test_the_settings_are_listed_as_advised_before_there_is_a_sensor(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.yaml").write_text("recording: {zzz: 5}\n")
+
+    failed = run("setup", "--program", "default", "--target", "process", "--no-prompt", *args)
+
+    advice = lines_of(failed)[-1].removeprefix("  Try: acoupi ")
+    assert failed.exit_code == 2
+    assert advice.startswith("config schema --program default")
+    assert run(*advice.split()).exit_code == 0
 
 
 def test_without_a_program_the_programs_are_named(run: Run) -> None:

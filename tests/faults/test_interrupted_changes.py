@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.bundles.rendering import check_not_edited
+from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.config.sensor import load_sensor
+from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.setting_up import set_up_hub
 from acoupi.provisioned import read_provisioned
 from acoupi.provisioning.apply import provision
 from acoupi.services.construction import build_program
@@ -31,6 +33,14 @@ def before(home):
     provision(Settings(home=home), {old!r})
 def change(home):
     provision(Settings(home=home), {new!r})
+"""
+HUB = """
+from acoupi.hub.bundle.choices import HubHome
+from acoupi.hub.bundle.setting_up import set_up_hub
+def before(home):
+    {before}
+def change(home):
+    set_up_hub(HubHome(home), {new!r}, own_servers={{}})
 """
 HIDDEN = {".generated.json", ".setup.lock"}
 
@@ -124,6 +134,30 @@ def test_provisioning_leaves_the_old_configuration_or_the_new_one(tmp_path: Path
 def duration_of_read_only(settings: Settings) -> float:
     config = build_program(settings)[1].config
     return float(config.recording.duration)
+
+
+@pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_hubs_setup_leaves_the_old_hub_or_the_new_one(tmp_path: Path, is_first: bool) -> None:
+    old, new = {"name": "old.example.org"}, {"name": "new.example.org", "workers": {"test": 1}}
+    made = f"set_up_hub(HubHome(home), {old!r}, own_servers={{}})"
+    code = HUB.format(before="pass" if is_first else made, new=new)
+
+    kinds = []
+    for folder in homes_killed_at_each_rename(tmp_path, code):
+        home = HubHome(folder)
+        home.check()  # what every setup does first
+        is_new = home.is_set_up and home.read().name == "new.example.org"
+        kinds.append(is_new)
+        assert home.is_set_up == (is_new or not is_first)
+        assert litter(folder) == []
+        if home.is_set_up:
+            check_not_edited(folder, {}, Manifest.read(home.manifest_file))
+            assert ("worker" in (folder / "docker-compose.yml").read_text()) == is_new
+        assert set_up_hub(home, {"name": "third.example.org"}, own_servers={}).name[:5] == "third"
+
+    assert kinds == sorted(kinds), "it is decided at one moment"
+    assert (kinds[0], kinds[-1]) == (False, True)
 
 
 def test_changes_at_the_same_time_are_all_made(home: Path) -> None:

@@ -174,7 +174,9 @@ def test_what_a_sensor_cannot_put_in_force_is_undone_at_once(
     ("setting", "value", "why"),
     [
         ("recording.duraton", "5", "recording.duration"),
+        ("threshold", "0.5", "Try: acoupi fleet set … detections.threshold …"),
         (DURATION, "-5", "greater than 0"),
+        (DURATION, "-5", f"Try: acoupi fleet set … {DURATION} "),
         ("sensor.hub.url", "http://elsewhere", "without its hub"),
         ("recording", "{}", "one by one"),
         ("sensor.web.nothing", "5", "no such setting"),

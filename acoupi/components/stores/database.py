@@ -25,6 +25,7 @@ from acoupi.components.stores.guard import Guard, Identity, identity
 from acoupi.components.stores.read_only import connect, has_file, not_a_file, open_read_only
 from acoupi.components.stores.values import as_path_text
 from acoupi.errors import StoreError
+from acoupi.home import expanded
 from acoupi.opening import NotAFileError
 from acoupi.writing import READABLE
 
@@ -98,7 +99,7 @@ class Database:
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = expanded(path).absolute()
         self.schema = schema
         self._only_reads = _only_reads.get()
         self._idle: list[_Connection] = []

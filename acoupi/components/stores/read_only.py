@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from acoupi.components.stores import faults
 from acoupi.errors import StoreError
+from acoupi.home import expanded
 from acoupi.opening import NotAFileError, kind_of, open_binary
 
 __all__ = ["connect", "has_file", "not_a_file", "open_read_only"]
@@ -52,7 +53,7 @@ def open_read_only(path: Path, kind: type[StoreError] = StoreError) -> sqlite3.C
     StoreError
         If it is a link or not a regular file, or cannot be opened.
     """
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     try:
         return _opened(path)
     except FileNotFoundError:

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from acoupi.bundles.bundle_checks import SECCOMP_FILE
 from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.rendering import Manifest
-from acoupi.commit import read_whole
+from acoupi.commit import LOCK, is_there, read_whole, settle
 from acoupi.errors import ConfigurationError, NotConfiguredError
-from acoupi.home import home_mark, without_dots
+from acoupi.home import expanded, home_mark, without_dots
 from acoupi.writing import RenderedFile, disk_error
 
 __all__ = ["CHOICES_FILE", "WRITE_OVER", "HubChoices", "HubHome", "Listening", "hub_home"]
@@ -211,22 +211,28 @@ class HubHome:
     @property
     def is_set_up(self) -> bool:
         """Whether there is a hub."""
-        return self.choices_file.exists()
+        return is_there(self.choices_file)
 
     def check(self) -> None:
-        """Raise if the folder cannot be that of a hub.
+        """Finish or undo a setup that was interrupted; raise if the folder cannot be a hub's.
 
         Raises
         ------
         ConfigurationError
             If it is a sensor's, or holds other files.
         """
+        settle(self.path)
         if self.is_set_up or not self.path.exists():
             return
         made = Manifest.read(self.manifest_file)
         if made is not None or (self.path / "config" / "program.json").exists():
             raise self._refused("it is the home of a sensor.")
-        names = sorted(one.name for one in self.path.iterdir() if one.name != "lost+found")
+        names = sorted(
+            one.name
+            for one in self.path.iterdir()
+            if one.name not in ("lost+found", LOCK)
+            and not (one.is_dir() and not any(one.iterdir()))
+        )
         if names:
             what = f"{COMPOSE_FILE} and {SECCOMP_FILE}" if COMPOSE_FILE in names else names[0]
             raise self._refused(f"it holds {what}, which acoupi did not write.")
@@ -239,7 +245,11 @@ class HubHome:
         )
 
 
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 def hub_home() -> HubHome:
     """Return the folder of the hub: from the variable ``ACOUPI_HUB_HOME``, or ``~/.acoupi-hub``."""
-    given = os.environ.get("ACOUPI_HUB_HOME") or Path.home() / ".acoupi-hub"
-    return HubHome(without_dots(Path(given).expanduser().absolute()))
+    given = os.environ.get("ACOUPI_HUB_HOME") or "~/.acoupi-hub"
+    return HubHome(without_dots(expanded(given).absolute()))

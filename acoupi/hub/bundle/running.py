@@ -21,6 +21,7 @@ from acoupi.bundles.engine import (
     unreachable,
 )
 from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.commit import settle
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import TargetError
 from acoupi.hub.bundle.choices import WRITE_OVER, HubHome
@@ -79,6 +80,7 @@ class RunningHub:
         echo: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.home = home
+        settle(home.path)
         self.choices = home.read()
         if self.choices.is_in_cluster:
             namespace = chosen_cluster(self.choices.cluster).namespace

@@ -11,6 +11,7 @@ from acoupi.commit import read_whole
 from acoupi.components.messengers.mqtt_collecting import read_address
 from acoupi.config.env_files import quoted, read_env
 from acoupi.errors import ConfigurationError
+from acoupi.home import expanded
 from acoupi.hub.bundle.choices import HubChoices, HubHome
 from acoupi.hub.bundle.services import (
     BROKER,
@@ -143,7 +144,7 @@ def _with_authority(url: str) -> str:
     query = dict(parse_qsl(parts.query))
     if "ca" not in query or holds_certificates(query["ca"]):
         return url
-    file = Path(query["ca"]).expanduser()
+    file = expanded(query["ca"])
     try:
         query["ca"] = authority_text(file.read_text(errors="replace"))
     except OSError as error:

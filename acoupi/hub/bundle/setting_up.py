@@ -11,6 +11,7 @@ from acoupi.bundles.engine import COMPOSE_FILE
 from acoupi.bundles.images import database_name, image_name, named_packages, source_dir
 from acoupi.bundles.ownership import give, host_owner
 from acoupi.bundles.rendering import Manifest, check_not_edited
+from acoupi.commit import changing, commit_files
 from acoupi.hub.bundle.choices import CHOICES_FILE, WRITE_OVER, HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
 from acoupi.hub.bundle.secrets import (
@@ -21,7 +22,7 @@ from acoupi.hub.bundle.secrets import (
     trusted_file,
 )
 from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST, SUBSCRIBE
-from acoupi.writing import READABLE, RenderedFile, disk_error, write_files
+from acoupi.writing import READABLE, RenderedFile, disk_error
 
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
 
@@ -95,6 +96,13 @@ def set_up_hub(
         If the folder is not a hub's, or a choice is wrong; then nothing is written.
     """
     home.check()
+    with changing(home.path, "acoupi hub setup"):
+        return _set_up(home, given, own_servers, force=force)
+
+
+def _set_up(
+    home: HubHome, given: Mapping[str, Any], own_servers: Mapping[str, str | None], *, force: bool
+) -> HubChoices:
     urls = {kind: url for kind in SERVERS if (url := known_url(home, kind, own_servers.get(kind)))}
     choices = choose(home, given, urls)
     owner = host_owner(home.path)
@@ -173,7 +181,8 @@ def _write(
     folders: Sequence[Path],
     gone: Sequence[Path],
 ) -> None:
-    write_files(
+    commit_files(
+        home.path,
         {home.path / path: one for path, one in files.items()},
         remove=[one for one in gone if one.exists()],
         folders=folders,

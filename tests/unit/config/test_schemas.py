@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NewType
 
 import pytest
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, RootModel, SecretBytes, create_model
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    Json,
+    RootModel,
+    SecretBytes,
+    SkipValidation,
+    create_model,
+)
 from typing_extensions import TypedDict
 
 from acoupi.config.schemas import unsupported_settings
@@ -58,6 +69,11 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Corner(enum.Enum):
+    LOWER = (0, 0)
+    UPPER = (1, 1)
+
+
 Name = NewType("Name", str)
 
 
@@ -84,6 +100,11 @@ Name = NewType("Name", str)
         (Open, "Open", "declare the settings"),
         (Itself, "Itself", "contains itself"),
         (Annotated[int, Field(alias="y")], "alias y", "without an alias"),
+        (Annotated[int, Field(exclude=True)], "exclude=True", "leave exclude=True out"),
+        (Json[list[int]], "list[int]", "leave Json out"),
+        (InstanceOf[One], "One", "leave InstanceOf out"),
+        (SkipValidation[int], "int", "leave SkipValidation out"),
+        (Corner, "Corner", "texts or numbers"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -96,6 +117,26 @@ def test_a_type_that_is_not_supported_is_named(annotation: Any, named: str, advi
     assert found.name.startswith("section.x")
     assert named in found.type
     assert advice in found.advice
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (("a__b",), "a__b"),
+        (("part_", "other"), "part_"),
+        (("größe",), "größe"),
+        (("Rate", "rate"), "Rate"),
+        (("Rate", "lambda_", "näher"), None),
+    ],
+)
+def test_a_name_that_no_variable_can_carry_is_refused(
+    names: tuple[str, ...], refused: str | None
+) -> None:
+    fields: dict[str, Any] = {name: (One if name == "part_" else int, 1) for name in names}
+
+    found = list(unsupported_settings(create_model("Whole", **fields)))
+
+    assert [one.name for one in found][:1] == ([refused] if refused else [])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from acoupi.bundles import home_folder
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, ParameterError
+from acoupi.home import home_dir
 from acoupi.stack.settings import Settings
 from acoupi.system import SetupRequest, setup_program
 from acoupi.system.lifecycle import set_up
@@ -136,3 +137,16 @@ def test_modes_do_not_depend_on_the_umask(home: Path, umask: int) -> None:
         os.umask(before)
     assert modes_of(home) <= MODES
     assert stat.S_IMODE((home / "bin").stat().st_mode) == 0o755
+
+
+def test_the_home_of_a_user_who_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACOUPI_HOME", "~nobody-here/sensor")
+
+    with pytest.raises(ParameterError) as caught:
+        home_dir()
+
+    assert caught.value.lines() == [
+        'Error: there is no folder "~nobody-here/sensor".',
+        "  Why: it begins with the home folder of a user who is not on this machine.",
+        "  Try: give the whole path, such as /mnt/usb/recordings",
+    ]
