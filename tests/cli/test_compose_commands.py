@@ -150,7 +150,7 @@ def test_an_image_from_elsewhere_stays_what_runs(
 
     result = run("compose", "build")
 
-    assert "the bundle runs ghcr.io/heath/sensor:1" in result.stderr
+    assert "the bundle still runs ghcr.io/heath/sensor:1" in result.stderr
     assert "ACOUPI_IMAGE=ghcr.io/heath/sensor:1\n" in (bundle / ".env").read_text()
 
 

@@ -173,7 +173,7 @@ def test_what_is_left_at_the_limit_is_said(
     result = run("deployment", "stop", "--drain", "--drain-limit", "0")
 
     assert result.exit_code == 0, result.stderr
-    assert "ended with 1 recording to process, 1 message to send" in result.stderr
+    assert "ended with work left: 1 recording to process, 1 message to send" in result.stderr
     assert "1 recording waits to be processed by the next start" in result.stdout
     assert target.names[-1] == "down"
 
@@ -193,7 +193,7 @@ def test_progress_is_told_when_it_changes(
 
     result = run("deployment", "stop", "--drain")
 
-    assert result.stderr.count("Still 1 recording to process, 0 messages to send") == 1
+    assert result.stderr.count("Waiting: 1 recording to process, 0 messages to send") == 1
     assert "ended with" not in result.stderr
 
 
@@ -214,7 +214,7 @@ def test_an_interrupt_ends_the_waiting_and_all_is_stopped(
     result = run("deployment", "stop", "--drain")
 
     assert result.exit_code == 0, result.stderr
-    assert "ended with 1 recording to process" in result.stderr
+    assert "ended with work left: 1 recording to process" in result.stderr
     assert target.names[-2:] == ["stop_recorder", "down"]
 
 
