@@ -111,7 +111,7 @@ def export(
     tables = "with effort.csv, failures.csv and calibration.csv"
     done(f"{output} holds {_named(sites)} as {chosen.name}, {tables}.")
     if (output / "audio-missing.csv").exists():
-        warn(f"some sound files are not there: {output / 'audio-missing.csv'} lists them.")
+        warn(f"some sound files are missing: {output / 'audio-missing.csv'} lists them.")
     for site in sites:
         if site.is_open:
             end = f"{heard.shown(site.ended_on)} ({heard.zone_name})"
