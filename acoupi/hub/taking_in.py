@@ -20,7 +20,7 @@ from acoupi.hub.jobs import (
     show_analyses,
 )
 from acoupi.hub.messages import MessageRow, put_messages
-from acoupi.hub.sensors import locked_row_of, note_contact
+from acoupi.hub.sensors import locked_row_of, note_contact, note_reported
 from acoupi.hub.tokens import Caller
 from acoupi.reports import (
     DeploymentReport,
@@ -29,6 +29,7 @@ from acoupi.reports import (
     ProgramReport,
     RecordingReport,
     Report,
+    ReportSequence,
 )
 
 __all__ = ["put_report", "take_in", "take_in_result"]
@@ -150,8 +151,13 @@ _NEW_ROWS = "SELECT nextval('detection_row_seq') FROM generate_series(1, :count)
 _TAGS = "INSERT INTO tag (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
-def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
+def take_in(
+    database: HubDatabase, sensor: str, report: Report, sequence: ReportSequence | None = None
+) -> bool:
     """Store what a sensor reports; the same again changes nothing.
+
+    Return whether the hub has all that it acknowledged before: a database that was put back from
+    a copy has not.
 
     Parameters
     ----------
@@ -161,6 +167,8 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         Name under which the hub knows it.
     report
         What it reports.
+    sequence
+        Which of its reports that is; None: it does not say.
 
     Raises
     ------
@@ -170,6 +178,7 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
     """
     with database.writing() as connection:
         put_report(connection, sensor, report)
+        return sequence is None or note_reported(connection, sensor, sequence)
 
 
 def put_report(connection: Connection, sensor: str, report: Report) -> None:

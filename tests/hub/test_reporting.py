@@ -27,7 +27,7 @@ from acoupi.hub.fleet_standing import get_values
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.taking_in import take_in
-from acoupi.reports import SettingsReport
+from acoupi.reports import ReportSequence, SettingsReport
 from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
 from acoupi.services.program_hooks import main as call_hook_of_home
@@ -166,6 +166,32 @@ def test_a_note_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Se
 
     assert sensor.report().waiting == 0
     assert_same(sensor, hub)
+
+
+def test_a_hub_that_was_put_back_from_a_copy_gets_again_what_it_lost(
+    hub: Hub, sensor: Sensor, postgres: Postgres
+) -> None:
+    hub.start()
+    record(sensor, 0, 10)
+    sensor.report()
+    hub.stop()
+    copy = postgres.copy_of(hub.database)
+    hub.start()
+    record(sensor, 10, 5)
+    sensor.report()
+    hub.stop()
+    hub.database = copy
+
+    hub.start()
+    record(sensor, 15, 1)
+    sensor.report()
+    assert sensor.report().waiting == 0
+
+    assert_same(sensor, hub)
+    assert sensor.unreported.mark(sensor.messenger.token_sha256) is not None
+    record(sensor, 16, 1)
+    assert sensor.report().waiting == 0
+    assert sensor.standing().hub == sensor.messenger.name  # and nothing is sent a third time
 
 
 def test_a_wrong_token_is_told_and_nothing_is_lost(hub: Hub, tmp_path: Path) -> None:
@@ -334,7 +360,7 @@ class Asked(HubMessenger):
         super().__init__("http://127.0.0.1:9", SecretStr("x"))
         self.asked = 0
 
-    def send_packed(self, report: bytes) -> data.Response:
+    def send_packed(self, report: bytes, sequence: ReportSequence | None = None) -> data.Response:
         self.asked += 1
         return data.Response(
             status=data.ResponseStatus.FAILED,

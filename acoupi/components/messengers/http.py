@@ -157,7 +157,7 @@ class HTTPMessenger(types.Messenger):
             body = self._body(message)
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
-        return self._exchanged(message, "POST", self.base_url, data=body, headers=_labels(message))
+        return self._exchanged(message, "POST", self.base_url, data=body, headers=labels(message))
 
     def _exchanged(
         self, message: data.Message, method: str, address: str, **arguments: Any
@@ -397,7 +397,7 @@ def _path(path: Path | None) -> str | None:
     return str(path) if path else None
 
 
-def _labels(message: data.Message) -> dict[str, str]:
+def labels(message: data.Message) -> dict[str, str]:
     return {"Idempotency-Key": str(message.id), "Acoupi-Device-Id": devices.get_device_id()}
 
 
