@@ -125,7 +125,9 @@ class HTTPMessenger(types.Messenger):
         self.timeout = timeout
         self.logger = logger or logging.getLogger(__name__)
         self._auth = _auth(token, username or url_user, password or url_password)
-        self._certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
+        self._certificates = Certificates.in_home(
+            ca_certificate, client_certificate, client_key, verify
+        )
         self._local = threading.local()
         self._sessions: WeakSet[DeadlineSession] = WeakSet()
 

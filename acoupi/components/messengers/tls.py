@@ -2,10 +2,11 @@
 
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
+from acoupi.home import home_dir
 
 __all__ = ["Certificates", "explain_tls"]
 
@@ -17,6 +18,19 @@ class Certificates(NamedTuple):
     client_certificate: Path | None = None
     client_key: Path | None = None
     verify: bool = True
+
+    @classmethod
+    def in_home(
+        cls,
+        ca_certificate: Path | str | None,
+        client_certificate: Path | None,
+        client_key: Path | None,
+        verify: bool,
+    ) -> "Certificates":
+        """Return those of a sensor: a relative path is one below ACOUPI_HOME."""
+        files = (ca_certificate, client_certificate, client_key)
+        paths: list[Any] = [home_dir() / f if isinstance(f, Path) else f for f in files]
+        return cls(*paths, verify)
 
     def context(self) -> ssl.SSLContext:
         """Load them.
