@@ -14,6 +14,7 @@ __all__ = [
     "Key",
     "Names",
     "Place",
+    "Style",
     "Wording",
     "nearest",
 ]

@@ -253,6 +253,19 @@ def test_a_setting_of_the_sensor_that_is_sought_in_the_program_is_named(
         assert lines[2] == "  Try: sensor.hub.url"
 
 
+@pytest.mark.parametrize("option", ["--messaging.hub.url", "--hub.url=a", "--hub.ca-certificate"])
+def test_an_option_of_the_sensor_that_is_given_to_the_program_is_named(
+    run: Run, target: object, home: Path, option: str
+) -> None:
+    result = run("setup", "--program", "connected", "--target", "fake", "--no-prompt", option, "a")
+
+    lines = lines_of(result)
+    assert "not of the program" in lines[1]
+    last = option.partition("hub")[2].partition("=")[0].replace("-", "_")
+    assert lines[2] == f"  Try: --sensor.hub{last}"
+    assert not (home / "config").exists()
+
+
 def test_a_name_that_the_program_has_elsewhere_is_still_taken_for_that(
     run: Run, sensor: Path
 ) -> None:
