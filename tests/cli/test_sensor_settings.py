@@ -232,13 +232,17 @@ def test_what_is_wrong_with_a_section_is_told_with_the_command_that_lists_it(
     assert run(*lines[2].split()[2:]).exit_code == 0
 
 
-def test_a_section_that_lacks_a_setting_is_told_with_the_command_that_lists_it(
+def test_a_section_that_lacks_a_setting_is_told_with_the_command_that_sets_it(
     run: Run, sensor: Path
 ) -> None:
-    lines = lines_of(run("config", "set", "sensor.hub.url", "https://hub.example.org"))
+    setting = ("config", "set", "sensor.hub.url", "https://hub.example.org")
+    lines = lines_of(run(*setting))
 
+    assert lines[0] == "Error: sensor.hub.token is missing."
     assert "a hub needs a token" in lines[1]
-    assert lines[2] == "  Try: acoupi config schema sensor.hub"
+    assert lines[2] == "  Try: acoupi config set sensor.hub.token VALUE"
+    assert run(*lines[2].removeprefix("  Try: acoupi ").split()).exit_code == 0
+    assert run(*setting).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["messaging.hub.url", "hub.url", "connected.messaging.hub.url"])

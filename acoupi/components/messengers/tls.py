@@ -2,7 +2,7 @@
 
 import ssl
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
@@ -28,9 +28,13 @@ class Certificates(NamedTuple):
         verify: bool,
     ) -> "Certificates":
         """Return those of a sensor: a relative path is one below ACOUPI_HOME."""
-        files = (ca_certificate, client_certificate, client_key)
-        paths: list[Any] = [home_dir() / f if isinstance(f, Path) else f for f in files]
-        return cls(*paths, verify)
+        home = home_dir()
+        return cls(
+            home / ca_certificate if isinstance(ca_certificate, Path) else ca_certificate,
+            client_certificate and home / client_certificate,
+            client_key and home / client_key,
+            verify,
+        )
 
     def context(self) -> ssl.SSLContext:
         """Load them.
