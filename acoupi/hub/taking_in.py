@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from acoupi import data
+from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable, storable_number, storable_time
 from acoupi.hub.fleet_standing import put_settings
@@ -62,6 +63,13 @@ _PUT_NOTE = """
 
 _DELETE_NOTES = """
     DELETE FROM effort_note WHERE deployment_row = %s AND start_us >= %s AND start_us < %s
+"""
+
+# Times that no clock could have told rightly: the sensor has corrected them since.
+_DELETE_PLANS = """
+    DELETE FROM effort_plan p USING deployment w
+    WHERE w.row = p.deployment_row AND w.row = %s
+        AND (p.since_us > %s OR p.since_us < w.started_on_us)
 """
 
 _PUT_PLAN = """
@@ -287,6 +295,9 @@ def _put_deployment(
     hours = [(row, begin, begin + HOUR) for begin in begins]
     _put_many(connection, _DELETE_NOTES, hours)
     _put_many(connection, _PUT_NOTE, notes)
+    if plans:
+        now = to_microseconds(data.utc_now())
+        connection.plain.execute(_DELETE_PLANS, [row, now])
     _put_many(connection, _PUT_PLAN, plans)
     _put_many(connection, _PUT_VERDICT, verdicts)
 

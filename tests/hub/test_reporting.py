@@ -1,6 +1,7 @@
 """A sensor that reports to a hub: real HTTP, a real PostgreSQL, and what can go wrong between."""
 
 import dataclasses
+import datetime
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from acoupi.components.stores.reader import SqliteReader, StatementReader
 from acoupi.components.stores.reporting import reports_of
 from acoupi.components.stores.unreported import Change, Unreported
 from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
 from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub.database import HubDatabase
@@ -163,6 +165,20 @@ def test_a_note_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Se
     with sensor.unreported._database.writing() as connection:
         connection.execute("UPDATE effort_note SET start_us = start_us + 7200 * 1000000,"
                            " end_us = end_us + 7200 * 1000000")  # fmt: skip
+
+    assert sensor.report().waiting == 0
+    assert_same(sensor, hub)
+
+
+def test_a_plan_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    record(sensor, 0, 1)
+    plan = CapturePlan(duration=1, interval=60)
+    years = datetime.timedelta(days=9999)
+    sensor.store.note_plan(SITE, plan, data.utc_now() + years)
+    sensor.report()
+    with sensor.unreported._database.writing() as connection:
+        connection.execute("UPDATE effort_plan SET since_us = since_us - 9999 * 86400 * 1000000")
 
     assert sensor.report().waiting == 0
     assert_same(sensor, hub)
