@@ -227,6 +227,9 @@ class HubError(MetadataStoreError):
 class HubUnavailableError(HubError):
     """The database of a hub, or its store of sound, does not answer."""
 
+    retry_after: float | None = None
+    """Seconds for which it asks to be left alone; None: it does not."""
+
 
 class HubFullError(HubUnavailableError):
     """There is no room for more sound where a hub keeps it."""

@@ -6,8 +6,9 @@ recording has the time of its report, so that an older state never replaces a ne
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from typing import Annotated, Self
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -29,6 +30,7 @@ __all__ = [
     "ProgramReport",
     "RecordingReport",
     "Report",
+    "ReportSequence",
     "SettingsReport",
     "SoundReport",
     "digest_header",
@@ -37,6 +39,10 @@ __all__ = [
 PROGRAM = "[A-Za-z0-9_.]+(:[A-Za-z0-9_]+)?"
 """Pattern of program names, from which queues and users at a broker are named."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+_STAMP, _AFTER = "acoupi-report", "acoupi-report-after"
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class _Strict(BaseModel):
@@ -201,6 +207,38 @@ class Report(_Strict):
     recordings: Sequence[RecordingReport] = ()
     messages: Sequence[MessageReport] = ()
     settings: SettingsReport | None = None
+
+
+class ReportSequence(NamedTuple):
+    """Which of the reports of a sensor one is, by the sensor's own clock.
+
+    It travels as headers, which an older hub leaves alone.
+    """
+
+    stamp_us: int
+    """Greater than that of every earlier report of the same store."""
+    after_us: int | None
+    """Of the last one that the hub acknowledged; None: of none."""
+
+    def headers(self) -> dict[str, str]:
+        """Return them as headers of HTTP."""
+        after = {} if self.after_us is None else {_AFTER: str(self.after_us)}
+        return {_STAMP: str(self.stamp_us), **after}
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Self | None:
+        """Return what headers say; None if they are of an older sensor, or nothing readable.
+
+        Examples
+        --------
+        >>> ReportSequence.of({"acoupi-report": "12", "acoupi-report-after": "11"})
+        ReportSequence(stamp_us=12, after_us=11)
+        """
+        stamp, after = headers.get(_STAMP), headers.get(_AFTER)
+        numbers = [one for one in (stamp, after) if one is not None]
+        if stamp is None or not all(map(_NUMBER.fullmatch, numbers)):
+            return None
+        return cls(int(stamp), None if after is None else int(after))
 
 
 class SoundReport(_Strict):

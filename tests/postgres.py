@@ -34,6 +34,14 @@ class Postgres:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
+    def copy_of(self, url: str) -> str:
+        """Copy a database that nobody uses, as a backup does; return the address of the copy."""
+        name = url.rpartition("/")[2]
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}-copy" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{name}-copy" TEMPLATE "{name}"')
+        return self.url(f"{name}-copy")
+
 
 def _binaries() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

@@ -282,6 +282,13 @@ class Mosquitto(_Process):
         config.write_text("\n".join([*self._lines(), self.options, ""]))
         self._start([program, "-c", str(config), "-v"], self._is_listening)
 
+    def reload(self, users: dict[str, str] | None = None) -> None:
+        """Let it read its files again, after writing who is let in from now on."""
+        if users is not None:
+            self._passwords(users)
+        assert self.pid
+        os.kill(self.pid, signal.SIGHUP)
+
     def _lines(self) -> Iterator[str]:
         if self.transport != "tcp":
             # Also beside websockets: mosquitto 2.0.11 does not count those as listening.

@@ -304,12 +304,23 @@ def _work(state: "AcoupiStatus") -> dict[str, str]:
 def warnings_of(state: "AcoupiStatus") -> list[str]:
     """Return what is wrong: with the program and the services, and by the active alarms."""
     messages = [state.program.message, state.services.message, state.celery.message]
+    messages.append(_ended(state))
     if state.hub is not None:
         messages.append(state.hub.warning())
     alarms = [
         f"alarm {one.alarm} since {shown_time(one.since)} UTC: {one.detail}" for one in state.alarms
     ]
     return [*filter(None, messages), *alarms]
+
+
+def _ended(state: "AcoupiStatus") -> str | None:
+    """Return which services do not run while there is a deployment, and what starts them."""
+    services = [*state.celery.workers, state.celery.beat]
+    names = [one.name for one in services if one is not None and one.state == "stopped"]
+    if state.deployment is None or not names:
+        return None
+    them = "it" if len(names) == 1 else "them"
+    return f"not running: {', '.join(names)}. To start {them} again: acoupi workers restart"
 
 
 def microphone_words(state: "MicrophoneState", zone: datetime.tzinfo | None = None) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 
 from acoupi.certificates import authority_text, holds_certificates
 from acoupi.home import expanded
@@ -79,9 +80,17 @@ class Hub(BaseModel):
     def validate_token(self) -> Self:
         """Refuse a hub without a token, which would refuse every report, and unused settings."""
         if self.url is not None and self.token is None:
-            raise ValueError("a hub needs a token: acoupi hub add-sensor NAME prints one")
+            raise _lacks(
+                "token", "a hub needs a token first, which acoupi hub add-sensor NAME prints there"
+            )
         if self.key is not None and (self.url is None or self.name is None):
-            raise ValueError("key needs url, and name (the sensor's name at the hub)")
+            lacking = "url" if self.url is None else "name"
+            raise _lacks(lacking, "key needs url, and name (the sensor's name at the hub)")
         if self.ca_certificate and self.url and self.url.startswith("http:"):
             raise ValueError("ca_certificate needs a hub whose address starts with https:")
         return self
+
+
+def _lacks(setting: str, why: str) -> PydanticCustomError:
+    """Return what is wrong with a section that lacks one of its settings."""
+    return PydanticCustomError("lacks", why, {"lacks": setting})

@@ -16,6 +16,7 @@ __all__ = [
     "Key",
     "Names",
     "Place",
+    "Style",
     "Wording",
     "nearest",
 ]

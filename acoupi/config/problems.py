@@ -207,6 +207,8 @@ def _problem(tree: ConfigTree, *items: tuple[ConfigTree, dict[str, Any]]) -> Pro
     extra = next((detail for detail in details if detail["type"] == "extra_forbidden"), None)
     if extra is not None:
         return unknown(tree, [*map(str, node.place), str(extra["loc"][-1])])
+    if (lacking := details[0].get("ctx", {}).get("lacks")) is not None:
+        return Problem(node.child(lacking) or node, _wording(details[0]), kind="missing")
     if details[0]["type"].startswith("union_tag"):
         return _wrong_kind(node, details[0])
     given = None if node.is_secret else show(details[0].get("input"))

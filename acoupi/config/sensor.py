@@ -26,7 +26,7 @@ from acoupi.config.documents import Document, config_files, load_document
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.hub import Hub
-from acoupi.config.names import PROGRAM, SENSOR
+from acoupi.config.names import PROGRAM, SENSOR, Style
 from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
@@ -38,6 +38,7 @@ from acoupi.writing import RenderedFile
 __all__ = [
     "Metrics",
     "Recorder",
+    "check_is_not_of_sensor",
     "check_sections",
     "check_sensor",
     "dump_setting",
@@ -462,7 +463,7 @@ def _split_name(schema: type[BaseModel], name: str) -> tuple[bool, str]:
     return is_sensor, rest if is_sensor else name
 
 
-def _check_is_not_of_sensor(schema: type[BaseModel], name: str) -> None:
+def check_is_not_of_sensor(schema: type[BaseModel], name: str, style: Style = "plain") -> None:
     """Refuse names of sensor settings without their prefix: "messaging.hub.url".
 
     Raises
@@ -472,8 +473,8 @@ def _check_is_not_of_sensor(schema: type[BaseModel], name: str) -> None:
     """
     if not is_about_sensor(schema):
         return
-    way, own = name.split("."), describe(schema, PROGRAM.in_style("plain"))
-    every = describe(sensor_schema(), SENSOR.in_style("plain"))
+    way, own = name.split("."), describe(schema, PROGRAM.in_style(style))
+    every = describe(sensor_schema(), SENSOR.in_style(style))
     meant = next((node for i in range(len(way)) if (node := every.find(way[i:]))), None)
     if meant is None or own.find(way) is not None:
         return
@@ -495,7 +496,7 @@ def dump_setting(program: BaseModel, sensor: BaseModel, name: str, indent: int =
     if is_sensor:
         return dump_config_field(sensor, place, indent, names=SENSOR)
     if name or not is_about_sensor(type(program)):
-        _check_is_not_of_sensor(type(program), name)
+        check_is_not_of_sensor(type(program), name)
         return dump_config_field(program, name, indent)
     usual = dumped(type(sensor)(), mask)
     changed = differing(describe(type(sensor)), dumped(sensor, mask), usual)
@@ -535,6 +536,6 @@ def set_setting(
                 section = every.pop(SENSOR.section)
                 sensor = set_config_field(type(sensor)(), "", section, names=SENSOR)
                 return set_config_field(program, "", every), sensor
-    _check_is_not_of_sensor(type(program), name)
+    check_is_not_of_sensor(type(program), name)
     names = replace(PROGRAM, command=command)
     return set_config_field(program, name, value, is_json, names=names), sensor

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,8 @@ CONNECTING = 10.0
 PATIENCE = 90.0
 """Seconds to wait for the next bytes; the hub gives its database 60 s for an answer."""
 CHUNK = 2**16
+
+_SECONDS = re.compile("[0-9]{1,6}")
 
 T = TypeVar("T")
 
@@ -302,11 +305,15 @@ class _Hub:
             )
         is_later = status >= requests.codes.server_error
         kind = HubUnavailableError if is_later else HubError
-        raise kind(
+        refusal = kind(
             f"the hub at {self._place} refused: HTTP {status}.",
             "try again later" if is_later else "acoupi --version   (the hub's may differ)",
             why=why,
         )
+        seconds = answer.headers.get("Retry-After", "")
+        if isinstance(refusal, HubUnavailableError) and _SECONDS.fullmatch(seconds):
+            refusal.retry_after = float(seconds)
+        raise refusal
 
     def _other_version(self, why: str) -> HubError:
         return HubError(

@@ -134,11 +134,18 @@ _PUT_AUDIO = """
 _FORGET = """
     DELETE FROM audio WHERE place = %s AND key = %s AND id <> ALL(%s) RETURNING recording_row
 """
-_LOSE = "UPDATE recording SET state = 'lost' WHERE row = ANY(%s)"
-_CANCEL = """
-    UPDATE job SET state = 'failed', error = 'its file holds other sound now'
+_LOSE = "UPDATE recording SET state = 'lost', path = NULL WHERE row = ANY(%s)"
+_FOUND_AGAIN = "UPDATE recording SET state = 'kept', path = %s WHERE id = %s AND state = 'lost'"
+_OTHER_SOUND = "its file holds other sound now"
+_CANCEL = f"""
+    UPDATE job SET state = 'failed', error = '{_OTHER_SOUND}'
     WHERE state IN ('waiting', 'sent', 'running') AND recording_row = ANY(%s)
-"""
+"""  # noqa: S608 - a constant
+# It holds that sound again.
+_RESUME = f"""
+    UPDATE job SET state = 'waiting', attempts = 0, until_us = 0, error = NULL
+    WHERE state = 'failed' AND error = '{_OTHER_SOUND}' AND recording_row = ANY(%s)
+"""  # noqa: S608 - a constant
 
 _TROUBLES = """
     SELECT f.key, f.state, f.reason, f.seen_on_us < (
@@ -297,8 +304,11 @@ class ArchiveRows:
         ]
         with connection.plain.cursor() as cursor:
             cursor.executemany(_DATE_ANEW, moved)
+            again = [(name_of(one.read, one.cut), one.id.bytes) for one in found]
+            cursor.executemany(_FOUND_AGAIN, again)
             cursor.executemany(_PUT_AUDIO, [self._audio_row(one) for one in found])
         rows = [row for (row,) in connection.plain.execute(_ROWS_OF, [ids])]
+        connection.plain.execute(_RESUME, [rows])
         order_analysis(connection, self._program, rows, again=True)
         return len(fresh)
 

@@ -31,7 +31,7 @@ from acoupi.hub.parts import Hub
 from acoupi.hub.reading_pages import reading_routes
 from acoupi.hub.taking_in import take_in
 from acoupi.hub.tidying import tidying
-from acoupi.reports import Report
+from acoupi.reports import Report, ReportSequence
 from acoupi.web.prompt import PromptHTTP
 
 __all__ = ["make_ingest", "serve", "serving_here"]
@@ -109,5 +109,8 @@ def _is_there(hub: Hub) -> None:
 
 
 def _take(asked: Asked) -> Response:
-    take_in(asked.hub.database, asked.caller.name, asked.parsed(Report, "a report"))
-    return JSONResponse({"stored": True})
+    report = asked.parsed(Report, "a report")
+    sequence = ReportSequence.of(asked.request.headers)
+    knows_all = take_in(asked.hub.database, asked.caller.name, report, sequence)
+    more = {} if sequence is None else {"again": not knows_all}
+    return JSONResponse({"stored": True, **more})

@@ -10,6 +10,7 @@ from acoupi.data import from_microseconds, to_microseconds
 from acoupi.errors import HubError, ParameterError
 from acoupi.hub.database import Connection, HubDatabase
 from acoupi.hub.tokens import digest_of
+from acoupi.reports import ReportSequence
 
 __all__ = [
     "Sensor",
@@ -19,6 +20,7 @@ __all__ = [
     "locked_row_of",
     "make_token",
     "note_contact",
+    "note_reported",
     "withdraw_token",
 ]
 
@@ -26,6 +28,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _ADD = """
     INSERT INTO sensor (id, added_on_us) VALUES (:id, :now) ON CONFLICT (id) DO NOTHING
+"""
+
+# Unless it does not know what it acknowledged before: then that is asked again until it does.
+_NOTE_REPORTED = """
+    UPDATE sensor SET known_until_us = :stamp
+    WHERE id = :id AND (:after::bigint IS NULL OR known_until_us >= :after::bigint)
 """
 
 _SENSORS = """
@@ -143,6 +151,12 @@ def locked_row_of(connection: Connection, name: str) -> int:
             why="it has not been added.",
         )
     return int(found[0])
+
+
+def note_reported(connection: Connection, sensor: str, sequence: ReportSequence) -> bool:
+    """Note until when a sensor has reported; return False if the one before is not known here."""
+    values = {"id": sensor, "stamp": sequence.stamp_us, "after": sequence.after_us}
+    return connection.execute(_NOTE_REPORTED, values).rowcount == 1
 
 
 def note_contact(connection: Connection, row: int) -> None:

@@ -62,6 +62,7 @@ class Subscriber:
         self._broker, self._topic = read_address(url, "--broker")
         self._ended = threading.Event()
         self._wait = FIRST_WAIT
+        self._was_let_in = False
 
     def end(self) -> None:
         """Stop `run` soon; may be called from any thread or signal handler."""
@@ -70,10 +71,13 @@ class Subscriber:
     def run(self) -> None:
         """Store messages until `end` is called.
 
+        A broker that let it in once, and then refuses it, is tried again: while its files of users
+        are written anew, it may not know this one.
+
         Raises
         ------
         AccessRefusedError
-            If the broker refuses this user, or reading of the topic.
+            If the broker refuses this user, or reading of the topic, from the beginning.
         OldProtocolError
             If it does not speak MQTT 5.
         """
@@ -86,10 +90,9 @@ class Subscriber:
                 logger.warning("%s %s acoupi tries again.", error, f"{why}." if why else "")
                 self._rest()
 
-    @staticmethod
-    def _end_if_refused(error: Exception) -> None:
+    def _end_if_refused(self, error: Exception) -> None:
         """Raise an error that a retry would not solve, in words for a hub."""
-        if isinstance(error, AccessRefusedError):
+        if isinstance(error, AccessRefusedError) and not self._was_let_in:
             help_ = "--broker mqtts://USER:PASSWORD@HOST/TOPIC, of a user who may read the topic"
             raise AccessRefusedError(error.message, help_, why=error.why) from error
         if isinstance(error, OldProtocolError) and not isinstance(error, HungUpError):
@@ -109,6 +112,7 @@ class Subscriber:
         try:
             connection.open(PATIENCE)
             connection.follow(f"{self._topic}/#", PATIENCE)
+            self._was_let_in = True
             logger.info("Subscribed to %s/# at %s.", self._topic, self._broker.place)
             while not self._ended.is_set():
                 some = _some(arrived)

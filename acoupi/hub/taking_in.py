@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from acoupi import data
+from acoupi.data import to_microseconds
 from acoupi.errors import HubError
 from acoupi.hub.database import Connection, HubDatabase, storable, storable_number, storable_time
 from acoupi.hub.fleet_standing import put_settings
@@ -20,7 +21,7 @@ from acoupi.hub.jobs import (
     show_analyses,
 )
 from acoupi.hub.messages import MessageRow, put_messages
-from acoupi.hub.sensors import locked_row_of, note_contact
+from acoupi.hub.sensors import locked_row_of, note_contact, note_reported
 from acoupi.hub.tokens import Caller
 from acoupi.reports import (
     DeploymentReport,
@@ -29,6 +30,7 @@ from acoupi.reports import (
     ProgramReport,
     RecordingReport,
     Report,
+    ReportSequence,
 )
 
 __all__ = ["put_report", "take_in", "take_in_result"]
@@ -61,6 +63,13 @@ _PUT_NOTE = """
 
 _DELETE_NOTES = """
     DELETE FROM effort_note WHERE deployment_row = %s AND start_us >= %s AND start_us < %s
+"""
+
+# Times that no clock could have told rightly: the sensor has corrected them since.
+_DELETE_PLANS = """
+    DELETE FROM effort_plan p USING deployment w
+    WHERE w.row = p.deployment_row AND w.row = %s
+        AND (p.since_us > %s OR p.since_us < w.started_on_us)
 """
 
 _PUT_PLAN = """
@@ -150,8 +159,13 @@ _NEW_ROWS = "SELECT nextval('detection_row_seq') FROM generate_series(1, :count)
 _TAGS = "INSERT INTO tag (key, value) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
-def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
+def take_in(
+    database: HubDatabase, sensor: str, report: Report, sequence: ReportSequence | None = None
+) -> bool:
     """Store what a sensor reports; the same again changes nothing.
+
+    Return whether the hub has all that it acknowledged before: a database that was put back from
+    a copy has not.
 
     Parameters
     ----------
@@ -161,6 +175,8 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
         Its name at the hub.
     report
         What it reports.
+    sequence
+        Which of its reports that is; None: it does not say.
 
     Raises
     ------
@@ -170,6 +186,7 @@ def take_in(database: HubDatabase, sensor: str, report: Report) -> None:
     """
     with database.writing() as connection:
         put_report(connection, sensor, report)
+        return sequence is None or note_reported(connection, sensor, sequence)
 
 
 def put_report(connection: Connection, sensor: str, report: Report) -> None:
@@ -278,6 +295,9 @@ def _put_deployment(
     hours = [(row, begin, begin + HOUR) for begin in begins]
     _put_many(connection, _DELETE_NOTES, hours)
     _put_many(connection, _PUT_NOTE, notes)
+    if plans:
+        now = to_microseconds(data.utc_now())
+        connection.plain.execute(_DELETE_PLANS, [row, now])
     _put_many(connection, _PUT_PLAN, plans)
     _put_many(connection, _PUT_VERDICT, verdicts)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from acoupi import data
-from acoupi.components.messengers.hub import HubMessenger, hub_words, packed
+from acoupi.components.messengers.hub import HubMessenger, hub_words, is_asked_again, packed
 from acoupi.components.stores.reporting import Reporter
 from acoupi.components.stores.unreported import Change, HubStanding, Unreported
 from acoupi.components.stores.unsent import UnsentSound
 from acoupi.errors import AcoupiError, MessageSendError
-from acoupi.reports import Report, SettingsReport
+from acoupi.reports import Report, ReportSequence, SettingsReport
 from acoupi.services.resting import MOST_REFUSED, Rest, pause
 from acoupi.services.sounding import SoundSender
 from acoupi.space import HubAudio
@@ -163,26 +163,44 @@ class _Pass:
         self.logger.log(level, words, self.messenger.name, self.trouble, extra=FAILED)
 
     def _report(self, changes: Sequence[Change]) -> None:
-        report = packed(self.reporter.report(changes, self.unreported.stamp()))
+        stamp = self.unreported.stamp()
+        report = packed(self.reporter.report(changes, stamp))
+        token = self.messenger.token_sha256
+        sequence = ReportSequence(data.to_microseconds(stamp), self.unreported.mark(token))
         store = self.message_store
         if store is not None and not store.spend(self.messenger.name, len(report)):
             self.is_over = True  # not today
             return
         try:
-            answer = self.messenger.send_packed(report)
+            answer = self.messenger.send_packed(report, sequence)
         except MessageSendError as error:
             self._end(f"{error.message.rstrip('.')} ({error.why})")
             return
         if answer.status is data.ResponseStatus.SUCCESS:
             self.unreported.acknowledge(changes)
-            self.size = min(BATCH, 2 * self.size)
             self.reported += 1
+            is_asked = is_asked_again(answer)
+            if is_asked:
+                self._start_over()
+                return
+            if is_asked is not None:
+                self.unreported.set_mark(token, stamp)
+            self.size = min(BATCH, 2 * self.size)
         elif answer.status is not data.ResponseStatus.ERROR or answer.is_access_refused:
             self._end(hub_words(answer), answer.retry_after or 0)
         elif len(changes) > 1:
             self.size = len(changes) // 2
         else:
             self._refuse(changes, hub_words(answer))
+
+    def _start_over(self) -> None:
+        self.unreported.start_over()
+        self.is_over = True
+        self.logger.warning(
+            "%s does not know any more what it acknowledged: it was put back from a copy. "
+            "All is reported again",
+            self.messenger.name,
+        )
 
     def _refuse(self, changes: Sequence[Change], words: str) -> None:
         for change in changes:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
+from acoupi.audio.formats import is_sound_file
 from acoupi.components.recording_conditions import HasReserve
 from acoupi.components.stores import ballast
 from acoupi.config.disk import Disk, policy_of
@@ -108,6 +109,7 @@ def check_disks(program: AcoupiProgram[Any], disk: Disk) -> None:
     _check_stores(policy, _store_folders(program))
     _check_sizes(policy)
     _check_quotas(policy)
+    _check_folders(policy)
 
 
 def _refuse_unguarded(mounts: Sequence[Path]) -> None:
@@ -181,6 +183,25 @@ def _check_quotas(policy: SpacePolicy) -> None:
             "acoupi config set sensor.disk.folders '{}'",
             why="its files would count twice.",
         )
+
+
+def _check_folders(policy: SpacePolicy) -> None:
+    """Refuse a quota that would hold for nothing, such as of a folder whose name is mistyped."""
+    for folder in policy.folders:
+        if not _may_hold_recordings(folder.resolve(), policy):
+            raise ConfigurationError(
+                f"sensor.disk.folders: there are no recordings below {folder}.",
+                f"""acoupi config set sensor.disk.folders '{{"{policy.recordings}": 90}}'""",
+                why=f"they are kept in {policy.recordings}, and wait in {policy.spool}.",
+            )
+
+
+def _may_hold_recordings(folder: Path, policy: SpacePolicy) -> bool:
+    """Return whether recordings come to be below a folder, or are there from before."""
+    for own in (policy.spool.resolve(), policy.recordings.resolve()):
+        if folder.is_relative_to(own) or own.is_relative_to(folder):
+            return True
+    return any(is_sound_file(one.name) for one in folder.rglob("*"))
 
 
 def _nested(policy: SpacePolicy) -> Iterator[tuple[Path, Path]]:

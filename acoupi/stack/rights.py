@@ -155,12 +155,18 @@ def places_of(config: BaseModel | None, home: Path) -> dict[Path, set[Place]]:
     places: dict[Path, set[Place]] = {}
     for leaf in _leaves(config):
         value = leaf.value
-        if isinstance(value, Path) and WrittenFile in leaf.marks and len(value.parts) > 1:
-            value = without_dots(home / value)  # a relative one is below ACOUPI_HOME
+        if isinstance(value, Path) and _is_below_home(value, leaf.marks):
+            value = without_dots(home / value)
         if isinstance(value, Path) and value.is_absolute():
             path, is_read = _seen_at(value, leaf.marks, home)
             places.setdefault(path, set()).add(_place(leaf.marks, is_read=is_read))
     return places
+
+
+def _is_below_home(path: Path, marks: frozenset[type]) -> bool:
+    """Return whether a relative path is one below ACOUPI_HOME, in a folder that may be mounted."""
+    is_certificate = {ReadOnly, Sending} <= marks
+    return is_certificate or (WrittenFile in marks and len(path.parts) > 1)
 
 
 def _seen_at(path: Path, marks: frozenset[type], home: Path) -> tuple[Path, bool]:

@@ -20,6 +20,7 @@ from acoupi.config.names import BY_OPTIONS, CELERY, PROGRAM, SENSOR, Wording
 from acoupi.config.presets import preset_for, put_over
 from acoupi.config.secrets import REFERENCE, SECRETS_FILE
 from acoupi.config.sensor import (
+    check_is_not_of_sensor,
     check_sections,
     is_about_sensor,
     planned_sensor,
@@ -150,6 +151,10 @@ def _plan(settings: Settings, request: SetupRequest) -> Plan:
     check_targets()
     sections = [CELERY.section, *([SENSOR.section] if is_about_sensor(schema) else [])]
     options = split_options(request.args, sections)
+    for word in options[""]:
+        if word.startswith("--"):
+            name_given = word.removeprefix("--").partition("=")[0].replace("-", "_")
+            check_is_not_of_sensor(schema, name_given, "option")
     celery = _celery_settings(settings, options[CELERY.section], request)
     is_moved = previous is not None and previous.target != place.name
     config, sensor = _program_and_sensor(

@@ -116,6 +116,17 @@ def test_status_says_which_services_keep_it_from_recording(
     assert "(recording stopped, default stopped, beat stopped)" in result.stdout
 
 
+def test_status_says_what_starts_a_dead_beat_again(run: Run, recorded: Path, target: Calls) -> None:
+    target.state, target.beat = "ready", "stopped"
+
+    for command in (("status",), ("deployment", "status")):
+        said = " ".join(run(*command).stderr.split())
+        assert "not running: beat. To start it again: acoupi workers restart" in said
+    assert run("workers", "restart").exit_code == 0
+    assert "up" in target.names
+    assert "not running" not in run("status").stderr
+
+
 @pytest.mark.parametrize("name", ["metadata.db", "messages.db"])
 def test_a_damaged_database_is_something_wrong_and_the_rest_is_still_told(
     run: Run, recorded: Path, name: str

@@ -76,6 +76,7 @@ def test_a_policy_that_cannot_hold_is_refused_by_name_and_changes_nothing(
         ("order", [], "order"),
         ("folders", {one: 60, other: 50}, "110%"),
         ("folders", {one: 60, below: 10}, "is below"),
+        ("folders", {one: 60}, f"no recordings below {one}"),
         ("mounts", [one], f"no disk is mounted at {one}"),
     ):
         result = run("config", "set", f"sensor.disk.{name}", json.dumps(value))
@@ -85,6 +86,20 @@ def test_a_policy_that_cannot_hold_is_refused_by_name_and_changes_nothing(
         assert told in " ".join(result.stderr.split())
         assert (sensor / "config" / "sensor.json").read_bytes() == before
     assert not list(tmp_path.glob("[abc]"))
+
+
+def test_a_quota_is_of_a_folder_where_recordings_are_or_come(
+    run: Run, sensor: Path, tmp_path: Path
+) -> None:
+    turn_on(run)
+    program = json.loads((sensor / "config" / "program.json").read_text())
+    (tmp_path / "before" / "2025").mkdir(parents=True)
+    (tmp_path / "before" / "2025" / "a.WAV").write_bytes(b"RIFF")
+    for folder in (
+        program["paths"]["recordings"], f"{program['paths']['recordings']}/bats",
+        str(sensor), str(tmp_path / "before"),
+    ):  # fmt: skip
+        assert run("config", "set", "sensor.disk.folders", json.dumps({folder: 90})).exit_code == 0
 
 
 def test_a_second_disk_that_nobody_looks_after_is_refused(run: Run, sensor: Path) -> None:

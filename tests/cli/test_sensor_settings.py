@@ -233,13 +233,17 @@ def test_what_is_wrong_with_a_section_is_told_with_the_command_that_lists_it(
     assert run(*lines[2].split()[2:]).exit_code == 0
 
 
-def test_a_section_that_lacks_a_setting_is_told_with_the_command_that_lists_it(
+def test_a_section_that_lacks_a_setting_is_told_with_the_command_that_sets_it(
     run: Run, sensor: Path
 ) -> None:
-    lines = lines_of(run("config", "set", "sensor.hub.url", "https://hub.example.org"))
+    setting = ("config", "set", "sensor.hub.url", "https://hub.example.org")
+    lines = lines_of(run(*setting))
 
+    assert lines[0] == "Error: sensor.hub.token is missing."
     assert "a hub needs a token" in lines[1]
-    assert lines[2] == "  Try: acoupi config schema sensor.hub"
+    assert lines[2] == "  Try: acoupi config set sensor.hub.token VALUE"
+    assert run(*lines[2].removeprefix("  Try: acoupi ").split()).exit_code == 0
+    assert run(*setting).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["messaging.hub.url", "hub.url", "connected.messaging.hub.url"])
@@ -252,6 +256,19 @@ def test_a_setting_of_the_sensor_that_is_sought_in_the_program_is_named(
         assert f'there is no setting "{name}"' in lines[0]
         assert "not of the program" in lines[1]
         assert lines[2] == "  Try: sensor.hub.url"
+
+
+@pytest.mark.parametrize("option", ["--messaging.hub.url", "--hub.url=a", "--hub.ca-certificate"])
+def test_an_option_of_the_sensor_that_is_given_to_the_program_is_named(
+    run: Run, target: object, home: Path, option: str
+) -> None:
+    result = run("setup", "--program", "connected", "--target", "fake", "--no-prompt", option, "a")
+
+    lines = lines_of(result)
+    assert "not of the program" in lines[1]
+    last = option.partition("hub")[2].partition("=")[0].replace("-", "_")
+    assert lines[2] == f"  Try: --sensor.hub{last}"
+    assert not (home / "config").exists()
 
 
 def test_a_name_that_the_program_has_elsewhere_is_still_taken_for_that(

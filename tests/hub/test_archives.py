@@ -1,6 +1,7 @@
 """Recordings of others in the database of a hub: each once, with its time, or named."""
 
 import datetime
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -336,6 +337,17 @@ def test_a_changed_file_is_another_recording_and_the_earlier_one_is_kept_without
     states = sorted(rows(hub, statement))
     assert states == [("kept", "waiting"), ("lost", "failed")]
     assert rows(hub, "SELECT count(*) FROM audio") == [(1,)]
+    with_file = "SELECT state FROM recording WHERE path IS NOT NULL"
+    assert rows(hub, with_file) == [("kept",)]  # exports name no file that is no more
+
+    write(folder / "20240701_220000.WAV", wav_bytes(1, 0), 1.71e9)
+    assert take_in().fates == {"changed": 1}
+    assert sorted(rows(hub, statement)) == [("kept", "waiting"), ("lost", "failed")]
+    digests = "SELECT a.sha256, r.state, r.path FROM recording r JOIN audio a ON a.id = r.id"
+    [(digest, state, path)] = rows(hub, digests)
+    assert (digest, state, path) == (
+        hashlib.sha256(wav_bytes(1, 0)).digest(), "kept", "20240701_220000.WAV",
+    )  # fmt: skip
 
 
 def test_a_copy_is_the_same_recording_and_so_is_a_file_that_was_moved(

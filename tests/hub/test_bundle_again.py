@@ -102,6 +102,36 @@ class Restarting(Engine):
         return Answer(0, '{"Service": "worker-demo", "State": "restarting"}')
 
 
+class Refusing(Restarting):
+    """Runs a worker that is told a program which is not there."""
+
+    def ask(self, *words: str, timeout: float = 0) -> Answer:
+        if "logs" in words:
+            return super().ask(*words)
+        return Answer(0, '{"Service": "worker-demo", "State": "restarting", "ExitCode": 2}')
+
+
+def test_a_service_that_refuses_what_it_was_told_is_not_waited_for(tmp_path: Path) -> None:
+    set_up(tmp_path)
+
+    with pytest.raises(TargetError) as raised:
+        RunningHub(HubHome(tmp_path), Refusing()).wait("worker-demo", patience=1e9)
+    assert str(raised.value.why) == "it is restarting: Error: no program x. Why: y."
+
+
+@pytest.mark.parametrize("program", ["nonsense", "acoupi.nonsense", "acoupi_nonsense.program"])
+def test_a_program_that_no_image_has_is_refused_at_setup(tmp_path: Path, program: str) -> None:
+    given = {"name": "hub.example.org", "workers": {program: 1}}
+
+    with pytest.raises(ConfigurationError, match=program) as raised:
+        set_up_hub(HubHome(tmp_path / "hub"), given, own_servers={})
+    assert "demo" in str(raised.value.help)
+    assert not (tmp_path / "hub").exists()
+
+    more = {**given, "packages": (str(Path(__file__).parents[2]),)}
+    assert set_up_hub(HubHome(tmp_path / "hub"), more, own_servers={}).workers == {program: 1}
+
+
 def test_what_does_not_start_is_told_with_its_reason(tmp_path: Path) -> None:
     set_up(tmp_path)
 

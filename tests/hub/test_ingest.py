@@ -20,7 +20,7 @@ from acoupi.hub import asking, ingest
 from acoupi.hub.database import HubDatabase
 from acoupi.hub.parts import Hub
 from acoupi.hub.reader import HubReader
-from acoupi.hub.schema import UPGRADES
+from acoupi.hub.schema import UPGRADES, VERSION
 from acoupi.hub.sensors import add_sensor, get_sensors, make_token, withdraw_token
 from acoupi.hub.taking_in import take_in
 from acoupi.hub.tokens import digest_of
@@ -258,11 +258,12 @@ def test_a_database_of_an_older_version_gets_what_it_lacks(hub: HubDatabase) -> 
     with hub.writing() as connection:
         for table in re.findall(r"CREATE TABLE (\w+)", " ".join(UPGRADES[1]))[::-1]:
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE sensor DROP COLUMN known_until_us")
         connection.execute("UPDATE acoupi_hub SET version = 1")
     hub.close()
 
     with hub.writing() as connection:
-        assert connection.one("SELECT max(version) FROM acoupi_hub") == (2,)
+        assert connection.one("SELECT max(version) FROM acoupi_hub") == (VERSION,)
         assert connection.one("SELECT count(*) FROM audio") == (0,)
 
 

@@ -1,6 +1,7 @@
 """A sensor that reports to a hub: real HTTP, a real PostgreSQL, and what can go wrong between."""
 
 import dataclasses
+import datetime
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from acoupi.components.stores.reader import SqliteReader, StatementReader
 from acoupi.components.stores.reporting import reports_of
 from acoupi.components.stores.unreported import Change, Unreported
 from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import CapturePlan
 from acoupi.errors import ConfigurationError
 from acoupi.heard import Filters, Verdict, VerdictRow
 from acoupi.hub.database import HubDatabase
@@ -27,7 +29,7 @@ from acoupi.hub.fleet_standing import get_values
 from acoupi.hub.reader import HubReader
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.taking_in import take_in
-from acoupi.reports import SettingsReport
+from acoupi.reports import ReportSequence, SettingsReport
 from acoupi.services.construction import load_program
 from acoupi.services.program_hooks import call_hook
 from acoupi.services.program_hooks import main as call_hook_of_home
@@ -167,6 +169,46 @@ def test_a_note_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Se
 
     assert sensor.report().waiting == 0
     assert_same(sensor, hub)
+
+
+def test_a_plan_that_the_clock_has_moved_is_at_the_hub_once(hub: Hub, sensor: Sensor) -> None:
+    hub.start()
+    record(sensor, 0, 1)
+    plan = CapturePlan(duration=1, interval=60)
+    years = datetime.timedelta(days=9999)
+    sensor.store.note_plan(SITE, plan, data.utc_now() + years)
+    sensor.report()
+    with sensor.unreported._database.writing() as connection:
+        connection.execute("UPDATE effort_plan SET since_us = since_us - 9999 * 86400 * 1000000")
+
+    assert sensor.report().waiting == 0
+    assert_same(sensor, hub)
+
+
+def test_a_hub_that_was_put_back_from_a_copy_gets_again_what_it_lost(
+    hub: Hub, sensor: Sensor, postgres: Postgres
+) -> None:
+    hub.start()
+    record(sensor, 0, 10)
+    sensor.report()
+    hub.stop()
+    copy = postgres.copy_of(hub.database)
+    hub.start()
+    record(sensor, 10, 5)
+    sensor.report()
+    hub.stop()
+    hub.database = copy
+
+    hub.start()
+    record(sensor, 15, 1)
+    sensor.report()
+    assert sensor.report().waiting == 0
+
+    assert_same(sensor, hub)
+    assert sensor.unreported.mark(sensor.messenger.token_sha256) is not None
+    record(sensor, 16, 1)
+    assert sensor.report().waiting == 0
+    assert sensor.standing().hub == sensor.messenger.name  # and nothing is sent a third time
 
 
 def test_a_wrong_token_is_told_and_nothing_is_lost(hub: Hub, tmp_path: Path) -> None:
@@ -334,7 +376,7 @@ class Asked(HubMessenger):
         super().__init__("http://127.0.0.1:9", SecretStr("x"))
         self.asked = 0
 
-    def send_packed(self, report: bytes) -> data.Response:
+    def send_packed(self, report: bytes, sequence: ReportSequence | None = None) -> data.Response:
         self.asked += 1
         return data.Response(
             status=data.ResponseStatus.FAILED,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +18,12 @@ from typer.testing import CliRunner
 from acoupi import data
 from acoupi.cli.app import app
 from acoupi.components.messengers import MQTTMessenger
-from acoupi.components.messengers.mqtt_connection import Broker, Connection
-from acoupi.components.messengers.mqtt_session import Publication
+from acoupi.components.messengers.mqtt_connection import (
+    Broker,
+    Connection,
+    ConnectionLostError,
+)
+from acoupi.components.messengers.mqtt_session import Publication, SessionConnection
 from acoupi.config.env_files import read_env
 from acoupi.errors import AccessRefusedError, ParameterError
 from acoupi.hub import publications
@@ -29,7 +34,7 @@ from acoupi.hub.publications import get_strangers, put_publications
 from acoupi.hub.sensors import add_sensor, get_sensors
 from acoupi.hub.subscribing import Subscriber
 from tests.postgres import Postgres
-from tests.services import DEADLINE, Mosquitto, eventually, make_authority
+from tests.services import DEADLINE, Mosquitto, eventually, make_authority, require_program
 
 
 @pytest.fixture
@@ -54,9 +59,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def subscribed(database: HubDatabase, broker: Mosquitto) -> Iterator[Subscriber]:
+def subscribed(
+    database: HubDatabase, broker: Mosquitto, url: str | None = None
+) -> Iterator[Subscriber]:
     """Subscribe from a thread, as the command does, until the end of the block."""
-    subscriber = Subscriber(database, f"mqtt://localhost:{broker.port}/acoupi", "hub")
+    subscriber = Subscriber(database, url or f"mqtt://localhost:{broker.port}/acoupi", "hub")
     thread = threading.Thread(target=subscriber.run)
     thread.start()
     try:
@@ -219,15 +226,104 @@ def test_a_broker_that_does_not_let_it_in_ends_it(database: HubDatabase, tmp_pat
     assert "--broker mqtts://USER" in str(told.value.help)
 
 
+def test_a_broker_that_does_not_know_it_for_a_moment_is_tried_again(
+    database: HubDatabase, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = {"hub": "pass", "oak": "pass"}
+    with Mosquitto(tmp_path / "broker", users=users) as broker:
+        url = f"mqtt://hub:pass@localhost:{broker.port}/acoupi"
+        with subscribed(database, broker, url):
+            eventually(lambda: "Sending SUBACK to hub" in broker.log(), "it is let in", DEADLINE)
+            broker.reload({"oak": "pass"})
+            eventually(lambda: "refused the connection" in caplog.text, "it is refused", DEADLINE)
+            sender = MQTTMessenger(
+                "localhost", "acoupi/oak-1", broker.port, "oak", "pass", DEADLINE
+            )
+            with closing(sender):
+                sender.send_message(data.Message(content="heard"))
+            broker.reload(users)
+            wait_for(database, 1)
+
+
+@contextmanager
+def with_rights(folder: Path) -> Iterator[tuple[Mosquitto, Callable[..., object]]]:
+    """A broker that has its users and their rights as docs/hub.md advises, and what tells it."""
+    folder.mkdir()
+    rights = folder / "rights.json"
+    tell = [require_program("mosquitto_ctrl")]
+    subprocess.run(
+        [*tell, "dynsec", "init", rights, "admin"], input="admin\nadmin\n", text=True,
+        check=True, capture_output=True, timeout=DEADLINE,
+    )  # fmt: skip
+    options = (
+        f"{with_plugin(rights)}\npersistence true\npersistence_location {folder}/\n"
+        "max_queued_messages 0"
+    )
+    with Mosquitto(folder, options=options) as broker:
+        tell += ["-p", str(broker.port), "-u", "admin", "-P", "admin", "dynsec"]
+        yield (
+            broker,
+            lambda *words: subprocess.run(
+                [*tell, *words], check=True, capture_output=True, timeout=DEADLINE
+            ),
+        )
+
+
+def with_plugin(rights: Path) -> str:
+    [plugin] = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
+    return f"plugin {plugin}\nplugin_opt_config_file {rights}"
+
+
+def test_users_that_come_while_the_hub_is_away_cost_no_message(
+    database: HubDatabase, tmp_path: Path, home: Path
+) -> None:
+    """As docs/hub.md tells; with `acl_file` and a reload, mosquitto drops what it acknowledged."""
+    may = {"hub": ("subscribePattern", "acoupi/#"), "oak": ("publishClientSend", "acoupi/oak-1/#")}
+    with with_rights(tmp_path / "broker") as (broker, tell):
+        for user, (right, topic) in may.items():
+            tell("createClient", user, "-p", "pass")
+            tell("createRole", user)
+            tell("addRoleACL", user, right, topic, "allow")
+            tell("addClientRole", user, user)
+        url = f"mqtt://hub:pass@localhost:{broker.port}/acoupi"
+        with subscribed(database, broker, url):
+            eventually(lambda: "Sending SUBACK to hub" in broker.log(), "it is let in", DEADLINE)
+        broker.stop()
+        broker.start()
+        sender = MQTTMessenger("localhost", "acoupi/oak-1", broker.port, "oak", "pass", DEADLINE)
+        with closing(sender):
+            for number in range(20):
+                tell("createClient", f"new-{number}", "-p", "pass")
+                broker.reload()
+                answer = sender.send_message(data.Message(content=f"{number:02}"))
+                assert answer.status is data.ResponseStatus.SUCCESS
+        with subscribed(database, broker, url):
+            wait_for(database, 20)
+
+
+def test_a_connection_that_ends_is_noticed_before_the_broker_agreed(
+    broker: Mosquitto, home: Path
+) -> None:
+    connection = SessionConnection(
+        Broker("localhost", broker.port), "hub", lambda _: None, lambda _: None
+    )
+    connection.open(DEADLINE)
+    assert broker.pid
+    os.kill(broker.pid, signal.SIGSTOP)
+    ending = threading.Thread(target=broker.kill)
+    ending.start()
+    with closing(connection), pytest.raises(ConnectionLostError):
+        connection.follow("acoupi/#", DEADLINE)
+    ending.join(DEADLINE)
+
+
 def test_a_broker_that_does_not_let_it_read_the_topic_ends_it(
     database: HubDatabase, tmp_path: Path
 ) -> None:
-    [plugin] = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
     rights = tmp_path / "rights.json"
     rights.write_text('{"defaultACLAccess": {"subscribe": false}}')
     rights.chmod(0o644)
-    options = f"plugin {plugin}\nplugin_opt_config_file {rights}"
-    with Mosquitto(tmp_path / "broker", options=options) as broker:
+    with Mosquitto(tmp_path / "broker", options=with_plugin(rights)) as broker:
         url = f"mqtt://localhost:{broker.port}/acoupi"
         with pytest.raises(AccessRefusedError, match="read") as told:
             Subscriber(database, url, "hub").run()

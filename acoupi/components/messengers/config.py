@@ -133,7 +133,8 @@ class HTTPConfig(BaseModel):
     base_params: dict[str, str] = Field(default_factory=dict)
     """Query parameters of every request. Not for secrets: servers log them."""
     ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
-    """PEM file that the server's certificate must be signed by; None: the usual authorities."""
+    """PEM file that the server's certificate must be signed by; None: the usual authorities. Of
+    this and the next two, a relative path is one below ACOUPI_HOME."""
     client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file with the client certificate of this sensor."""
     client_key: Annotated[Path | None, ReadOnly, Sending] = None
@@ -189,7 +190,8 @@ class MQTTConfig(BaseModel):
     use_message_type: bool = False
     """Publish on ``topic/detection``, ``topic/summary``, … instead of ``topic``."""
     ca_certificate: Annotated[Path | None, ReadOnly, Sending] = None
-    """PEM file that the broker's certificate must be signed by; None: the system's authorities."""
+    """PEM file that the broker's certificate must be signed by; None: the system's authorities. Of
+    this and the next two, a relative path is one below ACOUPI_HOME."""
     client_certificate: Annotated[Path | None, ReadOnly, Sending] = None
     """PEM file with the client certificate of this sensor."""
     client_key: Annotated[Path | None, ReadOnly, Sending] = None

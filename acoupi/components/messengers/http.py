@@ -125,7 +125,9 @@ class HTTPMessenger(types.Messenger):
         self.timeout = timeout
         self.logger = logger or logging.getLogger(__name__)
         self._auth = _auth(token, username or url_user, password or url_password)
-        self._certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
+        self._certificates = Certificates.in_home(
+            ca_certificate, client_certificate, client_key, verify
+        )
         self._local = threading.local()
         self._sessions: WeakSet[DeadlineSession] = WeakSet()
 
@@ -157,7 +159,7 @@ class HTTPMessenger(types.Messenger):
             body = self._body(message)
         except MessageError as err:
             return _response(data.ResponseStatus.ERROR, message, f"{err}: {err.why}")
-        return self._exchanged(message, "POST", self.base_url, data=body, headers=_labels(message))
+        return self._exchanged(message, "POST", self.base_url, data=body, headers=labels(message))
 
     def _exchanged(
         self, message: data.Message, method: str, address: str, **arguments: Any
@@ -397,7 +399,7 @@ def _path(path: Path | None) -> str | None:
     return str(path) if path else None
 
 
-def _labels(message: data.Message) -> dict[str, str]:
+def labels(message: data.Message) -> dict[str, str]:
     return {"Idempotency-Key": str(message.id), "Acoupi-Device-Id": devices.get_device_id()}
 
 

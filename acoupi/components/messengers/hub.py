@@ -1,6 +1,7 @@
 """The messenger that reports to a hub (`acoupi.hub`)."""
 
 import gzip
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -11,10 +12,10 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from acoupi import data
-from acoupi.components.messengers.http import HTTPMessenger
-from acoupi.reports import MessageReport, Report, SoundReport, digest_header
+from acoupi.components.messengers.http import HTTPMessenger, labels
+from acoupi.reports import MessageReport, Report, ReportSequence, SoundReport, digest_header
 
-__all__ = ["HubMessenger", "hub_name", "hub_words", "packed"]
+__all__ = ["HubMessenger", "hub_name", "hub_words", "is_asked_again", "packed"]
 
 LONGEST = 30.0
 """Seconds for the connection, and again for the answer: the hub stores all of a report first."""
@@ -45,7 +46,7 @@ class HubMessenger(HTTPMessenger):
         ca_certificate: Path | str | None = None,
     ) -> None:
         headers = {"Content-Encoding": "gzip"}
-        self._url = url.rstrip("/")
+        self._url, self._token = url.rstrip("/"), token
         address = f"{self._url}/v1/reports"
         super().__init__(
             address,
@@ -67,9 +68,16 @@ class HubMessenger(HTTPMessenger):
         answer = self.send_packed(packed(Report(messages=[MessageReport.of(message)])))
         return answer.model_copy(update={"message": message})
 
-    def send_packed(self, report: bytes) -> data.Response:
+    @property
+    def token_sha256(self) -> str:
+        """Which of the sensors of the hub this is."""
+        return hashlib.sha256(self._token.get_secret_value().encode()).hexdigest()
+
+    def send_packed(self, report: bytes, sequence: ReportSequence | None = None) -> data.Response:
         """Send a report that was `packed`; see `HTTPMessenger.send_message`."""
-        return super().send_message(data.Message(content=report))
+        about = data.Message(content=report)
+        headers = labels(about) | ({} if sequence is None else sequence.headers())
+        return self._exchanged(about, "POST", self.base_url, data=report, headers=headers)
 
     def offer_sound(self, sound: UUID, offered: SoundReport) -> data.Response:
         """Offer a sound; 200 says that the hub has it, and 202 what it has of it (`received`)."""
@@ -110,6 +118,23 @@ def hub_name(url: str) -> str:
 def packed(report: Report) -> bytes:
     """Return a report as it travels."""
     return gzip.compress(report.model_dump_json().encode(), mtime=0)
+
+
+def is_asked_again(answer: data.Response) -> bool | None:
+    """Return whether a hub that took a report has lost what it acknowledged before.
+
+    None: it is an older one, which does not know.
+
+    Examples
+    --------
+    >>> is_asked_again(data.Response(status=data.ResponseStatus.SUCCESS,
+    ...     message=data.Message(content=""), content='{"stored":true,"again":true}'))
+    True
+    """
+    try:
+        return bool(json.loads(answer.content or "")["again"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def hub_words(answer: data.Response) -> str:

@@ -153,7 +153,7 @@ class MQTTMessenger(types.Messenger):
         self.use_message_type = use_message_type
         self.last_will = last_will
         self._given_client_id = client_id
-        certificates = Certificates(ca_certificate, client_certificate, client_key, verify)
+        certificates = Certificates.in_home(ca_certificate, client_certificate, client_key, verify)
         self._broker = Broker(
             host=host,
             port=port,

@@ -1,6 +1,5 @@
 """A connection to an MQTT broker that keeps its messages while it is offline."""
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -57,8 +56,8 @@ class SessionConnection(Connection):
     ) -> None:
         super().__init__(broker, client_id, on_lost=on_lost)
         self._take = take
-        self._answered = threading.Event()
-        self._answer: ReasonCode | None = None
+        self._codes: list[ReasonCode] | None = None
+        """What the broker answered to `follow`."""
 
     def follow(self, topic: str, timeout: float) -> None:
         """Subscribe to a topic, and wait until the broker has agreed.
@@ -66,7 +65,7 @@ class SessionConnection(Connection):
         Raises
         ------
         ConnectionLostError
-            If there is no connection.
+            If there is no connection, or it ends first.
         MessageSendError
             If it does not answer within `timeout` seconds, or refuses.
         """
@@ -76,17 +75,22 @@ class SessionConnection(Connection):
         client.on_subscribe = self._subscribed
         options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=NEW_ONLY)
         client.subscribe(topic, options=options)
-        if not self._answered.wait(timeout):
+        with self._news:
+            self._news.wait_for(lambda: self._codes is not None or self.end is not None, timeout)
+        if self._codes is None and self.end is not None:
+            raise ConnectionLostError(self.end)
+        if self._codes is None:
             raise MessageSendError(
                 f'the broker "{self.broker.place}" does not answer.',
                 "it may be busy; acoupi tries again",
                 why=f"it has not agreed to {topic} within {timeout:g} s",
             )
-        if self._answer is not None:
+        refusal = next((one for one in self._codes if one.is_failure), None)
+        if refusal is not None:
             raise AccessRefusedError(
                 f'the broker "{self.broker.place}" does not let this user read "{topic}".',
                 f'let it read there: in mosquitto\'s list of rights, "topic read {topic}"',
-                why=f'it answered "{self._answer}"',
+                why=f'it answered "{refusal}"',
             )
 
     def acknowledge(self, publication: Publication) -> None:
@@ -98,8 +102,9 @@ class SessionConnection(Connection):
     def _subscribed(
         self, _client: mqtt.Client, _data: Any, _number: int, codes: list[ReasonCode], _more: Any
     ) -> None:
-        self._answer = next((one for one in codes if one.is_failure), None)
-        self._answered.set()
+        with self._news:
+            self._codes = codes
+            self._news.notify_all()
 
     def _received(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         labels = dict(getattr(message.properties, "UserProperty", ()))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from acoupi import data
 from acoupi.errors import ConfigurationError
+from acoupi.home import home_dir
 
 __all__ = ["Certificates", "explain_tls"]
 
@@ -17,6 +18,23 @@ class Certificates(NamedTuple):
     client_certificate: Path | None = None
     client_key: Path | None = None
     verify: bool = True
+
+    @classmethod
+    def in_home(
+        cls,
+        ca_certificate: Path | str | None,
+        client_certificate: Path | None,
+        client_key: Path | None,
+        verify: bool,
+    ) -> "Certificates":
+        """Return those of a sensor: a relative path is one below ACOUPI_HOME."""
+        home = home_dir()
+        return cls(
+            home / ca_certificate if isinstance(ca_certificate, Path) else ca_certificate,
+            client_certificate and home / client_certificate,
+            client_key and home / client_key,
+            verify,
+        )
 
     def context(self) -> ssl.SSLContext:
         """Load them.

@@ -4,7 +4,7 @@ A machine without a battery-backed clock starts in the past, and its clock is se
 when it finds the network. All times stored until then are wrong by the same
 amount: the monotonic clock has run since the boot, so the difference of the two
 offsets (UTC minus monotonic) is the error. One transaction corrects recordings,
-notes and, if it began in that time, the deployment. Each stores the offset of its
+notes and, if they began in that time, the deployment and its plans. Each stores the offset of its
 time, so that a second run finds nothing to do.
 """
 
@@ -127,6 +127,15 @@ MOVE_DEPLOYMENT = """
         )
 """
 
+# Where its time cannot be right, after now or before the deployment, the wrong clock told it.
+MOVE_PLANS = """
+    UPDATE OR REPLACE effort_plan SET since_us = since_us + :by
+    WHERE deployment_row = :row AND since_us BETWEEN :boot AND :told AND (
+        since_us > :now
+        OR since_us < (SELECT started_on_us FROM deployment WHERE row = :row)
+    )
+"""
+
 NOT_IN_FILE = """
     SELECT recording_row FROM capture_clock WHERE NOT is_in_file
     ORDER BY recording_row LIMIT :limit
@@ -176,6 +185,7 @@ class ClockTables(types.Store):
             doubted = _doubted(connection, wanted, now)
             notes = _notes(connection, wanted, now)
             _move_deployments(connection, wanted, doubted, notes)
+            _move_plans(connection, wanted, now, doubted, notes)
             for row, _, created_on, offset in doubted:
                 by = wanted["offset"] - offset
                 connection.execute(MOVE_RECORDING, {"row": row, "by": by})
@@ -301,6 +311,22 @@ def _move_deployments(
         values = {"deployment_row": row, "boot": offset, "first": first}
         by = wanted["offset"] - offset
         connection.execute(MOVE_DEPLOYMENT, {**wanted, **values, "by": by})
+
+
+def _move_plans(
+    connection: sqlite3.Connection,
+    wanted: dict[str, Any],
+    now: float,
+    doubted: Sequence[Row],
+    notes: Sequence[Row],
+) -> None:
+    """Move when a plan began to hold, where a wrong clock of this boot told it."""
+    clocks = {(row, offset) for _, row, _, offset in doubted}
+    clocks |= {(row, offset) for row, *_, offset in notes}
+    for row, offset in clocks:
+        right, since_boot = wanted["offset"], round(now * 1e6)
+        values = {"boot": offset, "told": offset + since_boot, "now": right + since_boot}
+        connection.execute(MOVE_PLANS, {**values, "row": row, "by": right - offset})
 
 
 def _move_notes(

@@ -15,6 +15,7 @@ from typing import Literal
 from acoupi import clock
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database, stores_that_only_read
+from acoupi.components.stores.unsent import has_sound_tables
 from acoupi.components.stores.values import from_microseconds, to_microseconds
 
 __all__ = ["Change", "HubStanding", "Unreported", "hub_standing", "known_on"]
@@ -55,6 +56,12 @@ _TABLES = (
     )
     """,
 )
+
+_MARK = """
+    CREATE TABLE IF NOT EXISTS hub_mark (token TEXT PRIMARY KEY, stamp_us INTEGER NOT NULL)
+"""
+"""The stamp of the last report that the hub acknowledged, and to whom."""
+_PUT_MARK = "INSERT OR REPLACE INTO hub_mark VALUES (?, ?)"
 
 _OF_RECORDING = {
     "capture": "UPDATE",
@@ -141,6 +148,7 @@ _TAKEN_UNTIL = """
 """
 
 _IS_THERE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hub_standing'"
+_HAS_MARK = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'hub_mark'"
 _MADE = (
     "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND substr(name, 1, 7) = 'report_'"
 )
@@ -232,6 +240,32 @@ class Unreported:
             standing = _standing(connection)
             assert standing is not None
             return standing
+
+    def mark(self, token: str) -> int | None:
+        """Return the stamp of the last report that was acknowledged to a token of the hub.
+
+        Under another token the sensor is another one to the hub, or the home is a copy.
+        """
+        with self._database.reading() as connection:
+            if connection.execute(_HAS_MARK).fetchone() is None:
+                return None
+            values = (token,)
+            found = connection.execute("SELECT stamp_us FROM hub_mark WHERE token = ?", values)
+            return next((stamp for (stamp,) in found), None)
+
+    def set_mark(self, token: str, stamp: datetime.datetime) -> None:
+        """Note the stamp of a report that was acknowledged."""
+        with self._database.writing() as connection:
+            connection.execute(_MARK)
+            connection.execute(_PUT_MARK, (token, to_microseconds(stamp)))
+
+    def start_over(self) -> None:
+        """Let the next `start` note all that is there, sound too: the hub knows it no more."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM hub_mark")
+            connection.execute("UPDATE hub_standing SET hub = ''")
+            if has_sound_tables(connection):
+                connection.execute("UPDATE hub_sound_standing SET hub = ''")
 
     def next(self, limit: int) -> list[Change]:
         """Return what to report next, new changes first."""

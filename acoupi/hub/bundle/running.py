@@ -38,6 +38,8 @@ UP = 300.0
 START_PATIENCE = 180.0
 """Seconds until every service is well: the first start makes the database."""
 DOWN_PATIENCE = 120.0
+CONFIGURATION = 2
+"""Exit code of a service that was told what cannot be."""
 LAST_LINES = 15
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 """Control sequences that Compose writes between lines of a log."""
@@ -55,6 +57,14 @@ class ServiceState:
     wanted: int
     """Number of containers there should be, and how many of them are well."""
     well: int
+
+    exit_code: int = 0
+    """With which it ended the last time."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it ends for what it was told, and will do so again."""
+        return self.state == "restarting" and self.exit_code == CONFIGURATION
 
     @property
     def is_well(self) -> bool:
@@ -208,13 +218,13 @@ class RunningHub:
             waiting = [one for one in waiting if not services or one.name in services]
             if not waiting:
                 return
-            if data.monotonic() > deadline:
-                one = waiting[0]
+            one = next((one for one in waiting if one.is_refused), waiting[0])
+            if one.is_refused or data.monotonic() > deadline:
+                after = "" if one.is_refused else f" after {patience:.0f} s"
                 raise TargetError(
                     f'"{one.name}" does not start.',
                     f"docker compose --project-directory {self.home.path} logs {one.name}",
-                    why=f"it is {one.health or one.state} after {patience:.0f} s: "
-                    f"{self._last_words(one.name)}",
+                    why=f"it is {one.health or one.state}{after}: {self._last_words(one.name)}",
                 )
             threading.Event().wait(0.5)
 
@@ -250,6 +260,7 @@ class RunningHub:
                 health=str(ill.get("Health") or "") or None,
                 wanted=self._wanted(service.command),
                 well=len(well),
+                exit_code=int(ill.get("ExitCode") or 0),
             )
 
     def _wanted(self, command: tuple[str, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import requires
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,6 +13,7 @@ from acoupi.bundles.images import database_name, image_name, named_packages, sou
 from acoupi.bundles.ownership import give, host_owner
 from acoupi.bundles.rendering import Manifest, check_not_edited
 from acoupi.commit import changing, commit_files
+from acoupi.errors import ConfigurationError
 from acoupi.hub.bundle.choices import CHOICES_FILE, WRITE_OVER, HubChoices, HubHome
 from acoupi.hub.bundle.compose import render_compose
 from acoupi.hub.bundle.secrets import (
@@ -22,6 +24,7 @@ from acoupi.hub.bundle.secrets import (
     trusted_file,
 )
 from acoupi.hub.bundle.services import BROKER, DATABASE, INGEST, SUBSCRIBE
+from acoupi.stack.loading import available_programs
 from acoupi.writing import READABLE, RenderedFile, disk_error
 
 __all__ = ["choose", "hub_image", "set_up_hub", "wanted_packages"]
@@ -68,7 +71,25 @@ def choose(home: HubHome, given: Mapping[str, Any], urls: Mapping[str, str]) -> 
     workers = before.get("workers", {}) | given.get("workers", {})
     wanted = {program: count for program, count in workers.items() if count}
     choices = HubChoices.model_validate(before | own | {**given, "workers": wanted})
+    for program in choices.workers if not choices.packages else ():
+        _need_own_program(program)
     return choices.model_copy(update={"packages": tuple(named_packages(choices.packages))})
+
+
+def _need_own_program(program: str) -> None:
+    """Raise if a program is not among those in an image that no package is added to."""
+    own = {name: place for name, place in available_programs().items() if _is_own(place)}
+    if program not in own and not _is_own(program):
+        raise ConfigurationError(
+            f'no worker can run the program "{program}".',
+            f"--package PACKAGE brings it; without one there are {', '.join(own)}",
+            why="it does not ship with acoupi, and no package was named that could bring it.",
+        )
+
+
+def _is_own(place: str) -> bool:
+    module = place.partition(":")[0]
+    return module.startswith("acoupi.") and find_spec(module) is not None
 
 
 def set_up_hub(

@@ -1,16 +1,42 @@
 """Settings of messengers that cannot be, and what is said of certificates."""
 
+import shutil
 import ssl
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from acoupi.components.messengers import HTTPConfig, MQTTConfig
+from acoupi.components.messengers import HTTPConfig, HTTPMessenger, MQTTConfig, MQTTMessenger
 from acoupi.components.messengers.tls import explain_tls
+from acoupi.components.types import Messenger
 from acoupi.config import parse_config_from_args
-from acoupi.errors import ConfigurationError
+from acoupi.errors import ConfigurationError, HealthCheckError
+from tests.services import make_authority
 
 LONG_LABEL = "a" * 64 + ".example.org"
+
+
+@pytest.mark.parametrize("kind", ["http", "mqtt"])
+def test_a_certificate_with_a_relative_path_is_below_the_home(
+    kind: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = make_authority(tmp_path / "tls")
+    (home / "config").mkdir(parents=True)
+    shutil.copy(authority.ca, home / "config" / "ca.pem")
+    monkeypatch.chdir(tmp_path)
+    own: dict[str, Any] = {"ca_certificate": Path("config/ca.pem"), "timeout": 0.01}
+    messenger: Messenger = (
+        HTTPMessenger("https://127.0.0.1:9/in", **own)
+        if kind == "http"
+        else MQTTMessenger("127.0.0.1", "acoupi", 9, use_tls=True, **own)
+    )
+
+    with pytest.raises(HealthCheckError) as raised:
+        messenger.check()
+    assert "cannot read" not in str(raised.value)
+    messenger.close()
 
 
 @pytest.mark.parametrize(

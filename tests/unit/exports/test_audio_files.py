@@ -1,6 +1,7 @@
 """Sound files in an export, and the place in their metadata, as guano reads it."""
 
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -11,10 +12,13 @@ import pytest
 from acoupi.audio import formats
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.components.stores import SqliteStore
-from acoupi.errors import AudioError
+from acoupi.components.stores.reader import SqliteReader
+from acoupi.errors import AudioError, HubUnavailableError
+from acoupi.exports import packages
 from acoupi.exports.audio_files import MISSING
 from acoupi.exports.formats.camtrap import CamtrapDp
 from acoupi.exports.formats.tables import Csv
+from acoupi.heard import Filters, RecordingRow
 from tests.stores import at, deployment, recording
 from tests.unit.exports.heard import exported
 from tests.unit.exports.test_formats import rows_of
@@ -76,7 +80,68 @@ def test_files_that_are_gone_are_listed(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path / "out" / MISSING)
     assert row == {
         "recording_id": str(UUID(int=1)), "file_path": str(tmp_path / "sound" / "a.wav"),
+        "why": "there is no file",
     }  # fmt: skip
+
+
+def copied_from(hub: Callable[[int], None], folder: Path) -> tuple[list[str], list[str]]:
+    """Export six recordings whose files a hub has; return those that came, and why others did not.
+
+    It is asked for each file by its number, once or more.
+    """
+    store = SqliteStore(folder / "metadata.db")
+    for number in range(6):
+        record(store, folder / "sound" / f"{number}.wav", number)
+    store.close()
+
+    def with_file(row: RecordingRow) -> RecordingRow:
+        hub(row.id.int - 1)
+        return row
+
+    with SqliteReader(folder / "metadata.db") as reader:
+        packages.export(Csv(), reader, Filters(), folder / "out", audio=with_file)
+    missing = folder / "out" / MISSING
+    whys = [row["why"] for row in rows_of(missing)] if missing.exists() else []
+    return sorted(one.name for one in (folder / "out" / "audio").iterdir()), whys
+
+
+def busy(seconds: float | None) -> HubUnavailableError:
+    error = HubUnavailableError("the hub refused: HTTP 503.")
+    error.retry_after = seconds
+    return error
+
+
+def test_a_hub_that_is_away_for_a_while_is_asked_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def hub(number: int) -> None:
+        asked.append(number)
+        if asked.count(number) < 3:
+            raise busy(0)
+
+    came, missing = copied_from(hub, tmp_path)
+
+    assert len(came) == 6
+    assert missing == []
+    assert len(asked) == 18
+
+
+def test_what_a_hub_does_not_give_is_listed_and_the_rest_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acoupi.exports.audio_files.PATIENCE", 2.0)
+    asked: list[int] = []
+
+    def hub(number: int) -> None:
+        asked.append(number)
+        if number != 1:
+            raise busy(3600)
+
+    came, missing = copied_from(hub, tmp_path)
+
+    assert came == ["1.wav"]
+    assert missing == ["the hub refused: HTTP 503."] * 5
+    assert asked == [0, 1, 2, 3, 4]  # three in a row: 5 is not asked for
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from acoupi import data
 from acoupi.data import EffortSpan, EffortState
+from acoupi.effort import CapturePlan
 from acoupi.testing import InMemoryStore
 
 BOOTS = [UUID(int=1), UUID(int=2)]
@@ -37,6 +38,28 @@ def recorded(
     return data.Recording(
         duration=1, samplerate=8000, deployment=site, created_on=created_on, capture=report
     )
+
+
+@pytest.mark.parametrize("offset", [OFFSETS[0], 2_000_000_000.0])
+def test_a_plan_that_a_wrong_clock_told_holds_from_when_it_was_told(offset: float) -> None:
+    """One in the future held for nothing; one of before the deployment came before an older one."""
+    store = InMemoryStore()
+    site = data.Deployment(name="site", started_on=at(RIGHT.offset_s, -9000))
+    first, second = (CapturePlan(duration=1, interval=interval) for interval in (60, 10))
+    store.store_deployment(site)
+    store.note_plan(site, first, at(RIGHT.offset_s, -8000))
+    store.note_plan(site, second, at(offset, 100))
+    store.store_recording(recorded(site, BOOTS[0], offset, 110, is_set=False))
+
+    for _ in range(2):
+        store.correct_times(RIGHT, NOW, 0.02)
+        store.store_recording(recorded(site, BOOTS[0], offset, 120, is_set=False))  # a late one
+
+    history = store.get_effort(site)
+    assert history is not None
+    assert [(one.since, one.plan) for one in history.plans] == [
+        (at(RIGHT.offset_s, -8000), first), (at(RIGHT.offset_s, 100), second),
+    ]  # fmt: skip
 
 
 case = st.tuples(

@@ -178,6 +178,15 @@ def test_a_file_below_the_home_that_is_written_has_its_folder() -> None:
     assert places_of(Journal(path=Path("messages.jsonl")), HOME) == {}
 
 
+def test_a_certificate_below_the_home_is_mounted_for_who_sends() -> None:
+    config = MQTTConfig(
+        host="a", use_tls=True, ca_certificate=Path("ca.pem"), client_certificate=Path("config/me")
+    )
+    assert places_of(config, HOME) == {
+        HOME / "ca.pem": {"keys"}, HOME / "config" / "me": {"keys"},
+    }  # fmt: skip
+
+
 def test_a_model_writes_none_of_them_whatever_their_marks() -> None:
     paths = Paths.model_validate(
         {name: f"/{name}/x" for name in ("read", "folder", "written", "own", "db_metadata")}
