@@ -12,10 +12,11 @@ from acoupi.audio.system_clock import read_clock_state
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
-from acoupi.services.alarm_facts import FactFinder, existing
+from acoupi.services.alarm_facts import FactFinder
 from acoupi.services.metrics import SensorState
 from acoupi.services.places import alarms_file
 from acoupi.services.space_state import space_state
+from acoupi.space import existing
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_services
 from acoupi.stack.settings import Settings
