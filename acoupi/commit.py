@@ -40,7 +40,15 @@ from acoupi.writing import (
     sync_folder,
 )
 
-__all__ = ["changing", "commit_files", "is_there", "read_whole", "settle", "whole"]
+__all__ = [
+    "changing",
+    "commit_files",
+    "is_there",
+    "read_whole",
+    "settle",
+    "version_of",
+    "whole",
+]
 
 LOCK = ".setup.lock"
 STAGING = ".staging.json"
@@ -162,6 +170,15 @@ def is_there(path: Path) -> bool:
     Anything else of that name counts, too: reading it then says what is wrong with it.
     """
     return os.path.lexists(whole(path))
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells one version of a file of ``config/`` from another; moving it keeps that."""
+    try:
+        status = whole(path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:

@@ -1,10 +1,9 @@
 """Whether there is a sensor in a home, and of which program."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
-from acoupi.commit import is_there, read_whole, whole
+from acoupi.commit import is_there, read_whole, version_of
 from acoupi.errors import AcoupiError, ConfigurationError, NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
@@ -92,12 +91,4 @@ def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
 def _stamps(settings: Settings) -> list[tuple[int, int] | None]:
     """Return what tells one version of the files from another; moving a file keeps it."""
     files = (settings.program_name_file, settings.program_config_file, settings.celery_config_file)
-    return [_stamp(path) for path in files]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = whole(path).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+    return [version_of(path) for path in files]
