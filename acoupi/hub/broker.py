@@ -118,11 +118,8 @@ class HubBroker:
         self._url = url
         self._is_amqp = _usable(url).is_amqp
         self._users: _Users = _RabbitUsers(url, management) if self._is_amqp else _RedisUsers()
-        self._app = cache(self._make_app)
+        self._app = cache(lambda program: make_hub_app(url, program))
         self._put: dict[str, BrokerUser] = {}
-
-    def _make_app(self, program: str) -> Celery:
-        return make_hub_app(self._url, program)
 
     def send(self, program: str, jobs: Sequence[int]) -> None:
         """Put jobs into the queue of a program."""
@@ -209,16 +206,13 @@ class _RedisUsers:
         return connection.default_channel.client.execute_command("ACL", *command)
 
 
-def _trusting(authority: str | None) -> ssl.SSLContext:
-    """Trust the authority that the broker is trusted by; None: those of this machine."""
-    return ssl.create_default_context(cafile=authority)
-
-
 class _RabbitUsers:
     def __init__(self, url: str, management: str | None) -> None:
         parts = urlsplit(url)
         self._place = (management or management_of(url)).rstrip("/")
-        self._tls = _trusting((ExternalBroker.parse(url).tls or {}).get("ca_certs"))
+        self._tls = ssl.create_default_context(
+            cafile=(ExternalBroker.parse(url).tls or {}).get("ca_certs")
+        )
         self._host = quote(unquote(parts.path[1:]) or "/", safe="")
         login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
         self._login = base64.b64encode(login.encode()).decode()
