@@ -172,7 +172,6 @@ def _thin_waiting(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
     """Leave each k-th of what waits."""
-    del pace
     if len(waiting) <= SLACK * most:
         return
     every = math.ceil(len(waiting) / most)
@@ -190,7 +189,6 @@ def _leave_oldest(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
     """Leave out what waits of the oldest quarters of an hour that are over."""
-    del pace
     left = len(waiting)
     for (deployment, block), group in groupby(
         waiting, key=lambda one: (one.deployment_id, _block_of(one.created_on))

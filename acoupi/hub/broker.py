@@ -218,12 +218,10 @@ class _RabbitUsers:
         self._login = base64.b64encode(login.encode()).decode()
 
     def names(self, connection: Any) -> set[str]:
-        del connection
         found = json.loads(self._ask("GET", "users?columns=name"))
         return {one["name"] for one in found if one["name"].startswith(broker_user(""))}
 
     def put(self, connection: Any, user: BrokerUser) -> None:
-        del connection
         self._ask("PUT", f"users/{user.name}", {
             "password_hash": base64.b64encode(user.salted).decode(),
             "hashing_algorithm": "rabbit_password_hashing_sha256",
@@ -235,7 +233,6 @@ class _RabbitUsers:
         })  # fmt: skip
 
     def remove(self, connection: Any, name: str) -> None:
-        del connection
         self._ask("DELETE", f"users/{name}")
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> bytes:

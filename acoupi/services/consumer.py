@@ -161,7 +161,6 @@ class SensorConsumer(Consumer):
         """Wait for the broker as long as it takes."""
 
         def on_error(error: BaseException, interval: float) -> None:
-            del interval
             self._monitor.broker_lost(error)
 
         conn = conn.ensure_connection(
@@ -227,17 +226,14 @@ class SensorConsumer(Consumer):
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Put aside what orders no task."""
-        del body
         self._put_aside(message, "it orders no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order for a task that this worker does not run."""
-        del body
         self._put_aside(message, f"the task {exc} is not one of this worker")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order that contradicts itself."""
-        del body
         self._put_aside(message, str(exc))
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
@@ -360,7 +356,6 @@ class SensorWorker(celery_worker.Worker):
 
     def setup_logging(self, colorize: bool | None = None) -> bool:
         """Leave the logging as it is."""
-        del colorize
         return True
 
     def set_process_status(self, info: Any) -> None:

@@ -194,7 +194,6 @@ class Target(ABC):
         They are written with the others and may be edited; what is in them now
         is kept.
         """
-        del stack
         return {}
 
     def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
@@ -258,7 +257,6 @@ class Target(ABC):
 
     def settings_of(self, service: str) -> Settings:
         """Return the settings with which a service runs: where its log and its pulse are."""
-        del service
         return self.settings
 
     def start_workers(self) -> None:
