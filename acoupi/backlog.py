@@ -172,7 +172,6 @@ def _thin_waiting(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
     """Keep every k-th of the waiting recordings."""
-    del pace
     if len(waiting) <= SLACK * most:
         return
     every = math.ceil(len(waiting) / most)
@@ -190,7 +189,6 @@ def _leave_oldest(
     pace: Pace, waiting: Sequence[Waiting], most: int, now: datetime.datetime
 ) -> Iterator[LeftOut]:
     """Skip waiting recordings of the oldest complete quarters of an hour."""
-    del pace
     left = len(waiting)
     for (deployment, block), group in groupby(
         waiting, key=lambda one: (one.deployment_id, _block_of(one.created_on))

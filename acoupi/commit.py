@@ -40,7 +40,16 @@ from acoupi.writing import (
     sync_folder,
 )
 
-__all__ = ["LOCK", "changing", "commit_files", "is_there", "read_whole", "settle", "whole"]
+__all__ = [
+    "LOCK",
+    "changing",
+    "commit_files",
+    "is_there",
+    "read_whole",
+    "settle",
+    "version_of",
+    "whole",
+]
 
 LOCK = ".setup.lock"
 STAGING = ".staging.json"
@@ -164,6 +173,15 @@ def is_there(path: Path) -> bool:
     Anything with that name counts: reading it then reports what is wrong.
     """
     return os.path.lexists(whole(path))
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Return a mark of the version of a file in ``config/``, which stays when it is moved."""
+    try:
+        status = whole(path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def read_whole(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:

@@ -155,34 +155,33 @@ class ProgramError(AcoupiError):
     exit_code = 2
 
 
-class ProgramNotFoundError(ProgramError):
+class _OfProgramError(ProgramError):
+    """Names the program; has a message of its own for want of another."""
+
+    usual: str
+
+    def __init__(
+        self,
+        program: str,
+        message: str | None = None,
+        help: str | None = None,
+        *,
+        why: str | None = None,
+    ) -> None:
+        super().__init__(message or self.usual.format(program), help, why=why)
+        self.program = program
+
+
+class ProgramNotFoundError(_OfProgramError):
     """There is no such program, or importing it failed."""
 
-    def __init__(
-        self,
-        program: str,
-        message: str | None = None,
-        help: str | None = None,
-        *,
-        why: str | None = None,
-    ) -> None:
-        super().__init__(message or f'cannot find the program "{program}".', help, why=why)
-        self.program = program
+    usual = 'cannot find the program "{}".'
 
 
-class InvalidProgramError(ProgramError):
+class InvalidProgramError(_OfProgramError):
     """The module exists but holds no acoupi program."""
 
-    def __init__(
-        self,
-        program: str,
-        message: str | None = None,
-        help: str | None = None,
-        *,
-        why: str | None = None,
-    ) -> None:
-        super().__init__(message or f'"{program}" is not an acoupi program.', help, why=why)
-        self.program = program
+    usual = '"{}" is not an acoupi program.'
 
 
 class AudioError(AcoupiError):

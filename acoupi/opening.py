@@ -135,12 +135,7 @@ def open_file(
 def open_in(folder: int, path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
     """Return the descriptor of the regular file of that name in an open folder.
 
-    Raises
-    ------
-    NotAFileError
-        If it is a link or not a regular file.
-    OSError
-        If it cannot be opened.
+    Raises as `open_file`.
     """
     truncate = flags & os.O_TRUNC  # only once it is known to be a file
     try:
@@ -173,15 +168,7 @@ def at(folder: int, name: str) -> Path:
 
 
 def open_binary(path: Path, *, beneath: Path | None = None) -> BinaryIO:
-    """Open a regular file for reading, as `open_file`.
-
-    Raises
-    ------
-    NotAFileError
-        If it is a link or not a regular file.
-    OSError
-        If it cannot be opened.
-    """
+    """Open a regular file for reading; raises as `open_file`."""
     return os.fdopen(open_file(path, beneath=beneath), "rb")
 
 
@@ -203,14 +190,9 @@ def read_bytes(path: Path, limit: int, *, beneath: Path | None = None) -> bytes:
 
 
 def read_text(path: Path, limit: int, *, beneath: Path | None = None) -> str:
-    """Return the text of a regular file; invalid UTF-8 raises UnicodeDecodeError.
+    """Return the text of a regular file; see `read_bytes`.
 
-    Raises
-    ------
-    NotAFileError
-        If it is a link or not a regular file.
-    OSError
-        If it cannot be read, or holds more than `limit` bytes (``EFBIG``).
+    Bytes that are no UTF-8 raise UnicodeDecodeError.
     """
     return read_bytes(path, limit, beneath=beneath).decode()
 

@@ -6,7 +6,17 @@ if TYPE_CHECKING:
     from acoupi.data import CaptureReport, Deployment
     from acoupi.heard import DetectionRow
 
-__all__ = ["around", "clock_words", "place_of", "shown_band", "shown_seconds", "shown_share"]
+__all__ = [
+    "VERDICT_MARKS",
+    "around",
+    "clock_words",
+    "place_of",
+    "shown_band",
+    "shown_seconds",
+    "shown_share",
+]
+
+VERDICT_MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
 
 AROUND_S = 0.5
 """Sound to play before and after a detection, seconds."""

@@ -51,7 +51,6 @@ class DailyWindows(BaseModel):
 
     def spans(self, low: int, high: int, deployment: data.Deployment) -> list[Span]:
         """Return the parts of [low, high) in which to record, in order and apart."""
-        del deployment
         return daily_spans(self.intervals, zone_named(self.timezone), low, high)
 
 

@@ -179,7 +179,6 @@ class Site(ABC):
 
     def others(self, stack: Stack) -> list[Block]:
         """Return the services of this site that the stack does not have."""
-        del stack
         return []
 
     @abstractmethod

@@ -22,6 +22,7 @@ from typing import Any
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.devices.microphones import list_cards
 from acoupi.errors import TargetError
+from acoupi.space import existing
 from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -347,7 +348,15 @@ class Host:
 
     def storage(self, path: Path) -> Storage | None:
         """Return the file system where a path is or would be; None if that is not known."""
-        return find_storage(existing(path), _read("/proc/self/mountinfo"))
+        import psutil  # noqa: PLC0415 - start time
+
+        place = existing(path).resolve()
+        above = [
+            one for one in psutil.disk_partitions(all=True) if place.is_relative_to(one.mountpoint)
+        ]
+        # Of two mounts on one place the later one is what is seen.
+        last = max(reversed(above), key=lambda one: len(one.mountpoint), default=None)
+        return last and Storage(last.fstype, Path(last.mountpoint), tuple(last.opts.split(",")))
 
     def cards(self) -> list[str]:
         """Return the sound cards that can record."""
@@ -370,46 +379,3 @@ class Host:
             except OSError:
                 return False
         return True
-
-
-def existing(path: Path) -> Path:
-    """Return a path, or the nearest folder above it that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def find_storage(path: Path, mountinfo: str) -> Storage | None:
-    r"""Return the file system of a path, from the text of ``/proc/self/mountinfo``.
-
-    Examples
-    --------
-    >>> text = r"2 1 8:2 / /media/a\040b rw,noatime - vfat /dev/sdb rw"
-    >>> find_storage(Path("/media/a b/home"), text).kind
-    'vfat'
-    """
-    path = path.resolve()
-    found: Storage | None = None
-    for line in mountinfo.splitlines():
-        left, separator, right = line.partition(" - ")
-        words, kind = left.split(" "), right.split(" ")
-        if not separator or len(words) < 6 or not kind:
-            continue
-        place = Path(_unescaped(words[4]))
-        # If two mounts are at one place, the later one is visible.
-        deeper = found is None or len(place.parts) >= len(found.mounted_on.parts)
-        if path.is_relative_to(place) and deeper:
-            options = {*words[5].split(","), *(kind[2].split(",") if len(kind) > 2 else ())}
-            found = Storage(kind[0], place, tuple(sorted(options)))
-    return found
-
-
-def _unescaped(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text

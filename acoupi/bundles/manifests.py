@@ -25,12 +25,16 @@ __all__ = [
     "RUNNING_FILE",
     "SECRETS",
     "SETTINGS",
+    "budget",
+    "claim",
     "container_of",
+    "is_fresh",
     "literal",
     "namespace",
     "pod_name",
     "pod_rights",
     "policy",
+    "probes",
     "render_manifests",
     "requests_of",
 ]
@@ -70,12 +74,12 @@ def render_manifests(stack: Stack, site: DeviceSite, cluster: Cluster) -> dict[s
         for one in pods
         if (port := ports.get(one.block.name)) and not ip_address(port.address).is_loopback
     }
-    kept = [namespace(cluster), _claim(cluster)]
+    kept = [namespace(cluster), claim(cluster)]
     running = [
         policy(cluster, "nobody", {}, ["Ingress", "Egress"]),
         *(one.sends() for one in pods if one.block.network),
         *(document for one in pods for document in one.serves(reached.get(one.name))),
-        *(one.budget() for one in pods if one.block.sound),
+        *(budget(one.metadata(), one.selector) for one in pods if one.block.sound),
         *(one.deployment() for one in pods),
     ]
     check_manifests([*kept, *running])
@@ -114,11 +118,12 @@ def namespace(cluster: Cluster) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
-def _claim(cluster: Cluster) -> dict[str, Any]:
+def claim(cluster: Cluster, name: str = CLAIM) -> dict[str, Any]:
+    """Return a claim of a part of the cluster's disk."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM, "namespace": cluster.namespace},
+        "metadata": {"name": name, "namespace": cluster.namespace},
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": cluster.storage_class,
@@ -137,6 +142,44 @@ def policy(
         "metadata": {"name": name, "namespace": cluster.namespace},
         "spec": {"podSelector": dict(selected), "policyTypes": kinds, **rules},
     }
+
+
+def budget(metadata: Mapping[str, Any], selector: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what keeps `kubectl drain` from ending a pod by the way."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata,
+        "spec": {
+            "minAvailable": 1,
+            "selector": selector,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def probes(block: Block, alive: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells that a container is ready, and that it need not be started anew."""
+    return {
+        "readinessProbe": {
+            "exec": {"command": [literal(word) for word in block.health[1:]]},
+            "periodSeconds": int(HEALTH["health_interval"]),
+            "timeoutSeconds": int(HEALTH["health_timeout"]),
+            "failureThreshold": int(HEALTH["health_retries"]),
+        },
+        "livenessProbe": {
+            **alive,
+            "initialDelaySeconds": int(HEALTH["health_start"]),
+            "periodSeconds": 60,
+            "timeoutSeconds": 10,
+            "failureThreshold": 3,
+        },
+    }
+
+
+def is_fresh(pulse: str) -> tuple[str, ...]:
+    """Return the command that says whether a pulse was written lately."""
+    return ("sh", "-c", f"find {pulse} -newermt '{PULSE_PATIENCE}' | grep -q .")
 
 
 @dataclass(frozen=True)
@@ -184,19 +227,6 @@ class _Pod:
             "kind": "Service",
             "metadata": self.metadata(),
             "spec": {"selector": self.selector["matchLabels"], "ports": ports},
-        }
-
-    def budget(self) -> dict[str, Any]:
-        """Return the budget that keeps `kubectl drain` from ending a recording."""
-        return {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": self.metadata(),
-            "spec": {
-                "minAvailable": 1,
-                "selector": self.selector,
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
         }
 
     def deployment(self) -> dict[str, Any]:
@@ -269,19 +299,7 @@ class _Pod:
                 *map(_mount, block.volumes),
                 {"name": "scratch", "mountPath": SCRATCH},
             ],
-            "readinessProbe": {
-                "exec": {"command": list(map(literal, block.health[1:]))},
-                "periodSeconds": int(HEALTH["health_interval"]),
-                "timeoutSeconds": int(HEALTH["health_timeout"]),
-                "failureThreshold": int(HEALTH["health_retries"]),
-            },
-            "livenessProbe": {
-                "exec": {"command": list(map(literal, self._alive()))},
-                "initialDelaySeconds": int(HEALTH["health_start"]),
-                "periodSeconds": 60,
-                "timeoutSeconds": 10,
-                "failureThreshold": 3,
-            },
+            **probes(block, {"exec": {"command": list(map(literal, self._alive()))}}),
         }
 
     def _alive(self) -> tuple[str, ...]:
@@ -289,7 +307,7 @@ class _Pod:
         watched = self.block.health[2]
         if watched == SOCKET:
             return ("redis-cli", "-s", SOCKET, "ping")
-        return ("sh", "-c", f"find {watched} -newermt '{PULSE_PATIENCE}' | grep -q .")
+        return is_fresh(watched)
 
     def _resources(self) -> dict[str, Any]:
         """Return its resources; services to kill last when memory runs out request most.

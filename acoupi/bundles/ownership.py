@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from acoupi import writing
-from acoupi.bundles.engine import existing
 from acoupi.opening import NotAFileError, opened_folder
+from acoupi.space import existing
 from acoupi.writing import disk_error
 
 __all__ = [

@@ -152,7 +152,6 @@ class SelfSetupSite(Site):
 
     def setting(self, name: str, default: str) -> str:
         """Return the default: the file has no variables."""
-        del name
         return default
 
     def literal(self, service: Service, stack: Stack) -> dict[str, str]:
@@ -173,7 +172,6 @@ class SelfSetupSite(Site):
 
     def settable(self, service: Service, stack: Stack) -> list[Entry]:
         """Return the variables of a service whose values come from the host."""
-        del service, stack
         return []
 
     def volumes(self, stack: Stack) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from acoupi.cli.output import print_json, say, shown
+from acoupi.cli.output import say, shown
 from acoupi.cli.tables import width_of
 from acoupi.errors import ParameterError
 
@@ -17,7 +17,9 @@ LONGEST_NAME = 32
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def count(what: str, by: str, heard: "Heard", filters: "Filters", form: str) -> None:
+def count(
+    what: str, by: str, heard: "Heard", filters: "Filters", *, as_json: bool, as_csv: bool
+) -> None:
     """Print how many there are, beside the number of recordings that were made.
 
     Parameters
@@ -26,10 +28,8 @@ def count(what: str, by: str, heard: "Heard", filters: "Filters", form: str) -> 
         "recordings" or "detections".
     by
         One of `exports.counting.BY`.
-    form
-        "table", "json" or "csv".
     """
-    from acoupi.cli.heard import written_csv
+    from acoupi.cli.heard import print_rows
     from acoupi.exports import counting
 
     if by not in counting.BY:
@@ -40,10 +40,8 @@ def count(what: str, by: str, heard: "Heard", filters: "Filters", form: str) -> 
             why=f"it is one of {', '.join(counting.BY)}.",
         )
     rows = counting.count(heard.reader, what, by, filters, heard.zone)
-    if form == "json":
-        print_json(rows)
-    elif form == "csv":
-        written_csv(rows)
+    if as_json or as_csv:
+        print_rows(rows, as_csv=as_csv)
     else:
         _show(rows, by, what)
 

@@ -68,7 +68,8 @@ def disk(
 
     store, policy = store_and_policy(home.settings())
     state, room = space_state(store, policy), Room(store, policy)
-    classes, demands = _classes(room), list(room.demands()) if plan else []
+    classes = [_class(kind, room) for kind in policy.order]
+    demands = list(room.demands()) if plan else []
     going = [one for demand in demands for one in room.chosen(demand)]
     if as_json:
         told = state.model_dump(mode="json") | {"hours_left": state.hours_left, "classes": classes}
@@ -107,11 +108,6 @@ def _show_rooms(rooms: "list[SensorRoom]", *, as_json: bool) -> None:
         for one in rooms
     ]
     print_table(rows, ROOM_COLUMNS, empty="No sensors yet: acoupi hub add-sensor NAME")
-
-
-def _classes(room: "Room") -> list[dict[str, Any]]:
-    """Return how much there is of each class of files, in the order of deletion."""
-    return [_class(kind, room) for kind in room.policy.order]
 
 
 def _class(kind: "FileClass", room: "Room") -> dict[str, Any]:

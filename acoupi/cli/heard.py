@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -22,7 +22,7 @@ from acoupi.errors import AcoupiError, ConfigurationError, ParameterError
 if TYPE_CHECKING:
     from acoupi.components.stores.reader import StatementReader
     from acoupi.exports.remote import RemoteReader
-    from acoupi.heard import RecordingRow
+    from acoupi.heard import DetectionRow, RecordingRow
     from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -40,10 +40,10 @@ __all__ = [
     "hub_reader",
     "no_hub",
     "opened",
+    "print_more",
     "print_rows",
     "short",
     "the_only",
-    "written_csv",
 ]
 
 SHORTEST_ID = 8
@@ -161,6 +161,18 @@ class Heard:
             return self.remote.with_sound(row)
         _ = self.settings
         return row
+
+    def recording(self, id_: str) -> "RecordingRow":
+        """Return the recording whose id begins so; see `the_only`."""
+        found = self.reader.recording(the_only("recording", id_, self.reader.ids_of_recordings))
+        assert found is not None
+        return found
+
+    def detection(self, id_: str) -> "DetectionRow":
+        """Return the detection whose id begins so; see `the_only`."""
+        found = self.reader.detection(the_only("detection", id_, self.reader.ids_of_detections))
+        assert found is not None
+        return found
 
     def shown(self, time: datetime.datetime) -> str:
         """Return a time in the zone of the sensor."""
@@ -284,16 +296,17 @@ def file_of(row: "RecordingRow") -> Path:
 # Output
 
 
+def print_more(rows: Sequence["DetectionRow | RecordingRow"], limit: int) -> None:
+    """Say how to go on where there may be more rows."""
+    if len(rows) == limit:
+        typer.echo(f"More: --after {short(rows[-1].id)}, or --limit {10 * limit}")
+
+
 def print_rows(flat: Iterable[Mapping[str, Any]], *, as_csv: bool) -> None:
-    """Print rows as CSV (as they are read), or as JSON."""
-    if as_csv:
-        written_csv(flat)
-    else:
+    """Print rows as comma-separated values with a head (as they are read), or as JSON."""
+    if not as_csv:
         print_json(list(flat))
-
-
-def written_csv(flat: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows as comma-separated values with a header."""
+        return
     from acoupi.exports.flat import CsvWriter
 
     writer = CsvWriter(sys.stdout)

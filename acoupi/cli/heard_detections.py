@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from acoupi.cli import counting, listening
 from acoupi.cli.checks import AsJson
 from acoupi.cli.heard import (
@@ -16,13 +14,14 @@ from acoupi.cli.heard import (
     Limit,
     filtered,
     opened,
+    print_more,
     print_rows,
     short,
     the_only,
 )
 from acoupi.cli.output import example, print_json, print_record, print_table
 from acoupi.cli.table import group
-from acoupi.telling import around, clock_words, place_of, shown_band
+from acoupi.telling import VERDICT_MARKS, around, clock_words, place_of, shown_band
 
 if TYPE_CHECKING:
     from acoupi.heard import DetectionRow, Filters, MessageRow, RecordingRow
@@ -34,7 +33,6 @@ app = group("detections")
 COLUMNS = {"time": "time", "species": "species", "score": "score", "band": "kHz", "id": "id"}
 COLUMNS_OF_SITES = {**COLUMNS, "band": "site"}
 """Columns where there are several sites: a row has 80 characters."""
-MARKS = {"right": " ✓", "wrong": " ✗", "other": " ≠", "unsure": " ?"}
 
 
 @app.command("list", epilog=example("acoupi detections list --from yesterday --min-score 0.8"))
@@ -60,12 +58,11 @@ def list_(
     columns = COLUMNS_OF_SITES if has_sites else COLUMNS
     rows_shown = [_row(one, heard, has_sites=has_sites) for one in found]
     print_table(rows_shown, columns, empty="Nothing was found.", title=heard.title)
-    if len(found) == limit:
-        typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
+    print_more(found, limit)
 
 
 def _row(row: "DetectionRow", heard: Heard, *, has_sites: bool) -> dict[str, Any]:
-    mark = MARKS[row.verdict.verdict.value] if row.verdict else ""
+    mark = f" {VERDICT_MARKS[row.verdict.verdict.value]}" if row.verdict else ""
     site = row.recording.deployment.name
     return {
         "time": heard.shown(row.started_on),
@@ -82,7 +79,7 @@ def show(id_: DetectionId, as_json: AsJson = False) -> None:
     from acoupi.exports.flat import flat_detection
 
     with opened() as heard:
-        row = _the(heard, id_)
+        row = heard.detection(id_)
         messages = _messages(heard, row)
         capture = heard.reader.capture(row.recording.id)
         if as_json:
@@ -163,15 +160,14 @@ def count(
     as_csv: AsCsv = False,
 ) -> None:
     """Count detections; a night is from noon to noon, named by the date of its evening."""
-    form = "json" if as_json else "csv" if as_csv else "table"
-    counting.count("detections", by, heard, filters, form)
+    counting.count("detections", by, heard, filters, as_json=as_json, as_csv=as_csv)
 
 
 @app.command(epilog=example("acoupi detections play 3f2a91c0 --slow 10"))
 def play(id_: DetectionId, slow: listening.Slow = 1) -> None:
     """Play a detection, and half a second around it, through the sound output."""
     with opened() as heard:
-        row = listening.in_its_file(_the(heard, id_))
+        row = listening.in_its_file(heard.detection(id_))
         listening.play(row.recording, slow, around(row))
 
 
@@ -179,7 +175,7 @@ def play(id_: DetectionId, slow: listening.Slow = 1) -> None:
 def picture(id_: DetectionId, output: listening.Output) -> None:
     """Draw a detection, and half a second around it, as a spectrogram."""
     with opened() as heard:
-        found = _the(heard, id_)
+        found = heard.detection(id_)
         row, others = listening.in_its_file(found), listening.shown_with(heard, found)
         listening.draw(heard, row.recording, others, around(row), output)
 
@@ -189,7 +185,7 @@ def picture(id_: DetectionId, output: listening.Output) -> None:
 def copy(heard: Heard, filters: "Filters", words: listening.IdsAndFolder) -> None:
     """Copy the recordings of detections, by id or by filters, each with a .json file."""
     ids, folder = listening.parted(words)
-    named = [_the(heard, one).recording for one in ids]
+    named = [heard.detection(one).recording for one in ids]
     listening.copy(heard, _once(named) if ids else _of(heard, filters), folder, named=bool(ids))
 
 
@@ -203,9 +199,3 @@ def _once(rows: "Any") -> Iterator["RecordingRow"]:
         if row.id not in seen:
             seen.add(row.id)
             yield row
-
-
-def _the(heard: Heard, text: str) -> "DetectionRow":
-    found = heard.reader.detection(the_only("detection", text, heard.reader.ids_of_detections))
-    assert found is not None
-    return found

@@ -15,6 +15,7 @@ from acoupi.cli.heard import (
     RecordingId,
     filtered,
     opened,
+    print_more,
     print_rows,
     short,
     the_only,
@@ -74,8 +75,7 @@ def list_(
     found = list(rows)
     rows_shown = [_row(one, heard) for one in found]
     print_table(rows_shown, COLUMNS, empty="Nothing was recorded.", title=heard.title)
-    if len(found) == limit:
-        typer.echo(f"More: --after {short(found[-1].id)}, or --limit {10 * limit}")
+    print_more(found, limit)
 
 
 def _row(row: "RecordingRow", heard: Heard) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def show(id_: RecordingId, as_json: AsJson = False) -> None:
     from acoupi.exports.flat import flat_clip, flat_detection, flat_recording
 
     with opened() as heard:
-        row = _the(heard, id_)
+        row = heard.recording(id_)
         capture = heard.reader.capture(row.id)
         analyses = heard.reader.analyses(row.id)
         found = heard.reader.detections_in(row.id)
@@ -148,7 +148,7 @@ def protect(
     from acoupi.system.reading import store_of
 
     with opened() as heard:
-        found = [_the(heard, one).id for one in ids]
+        found = [heard.recording(one).id for one in ids]
         store = store_of(heard.settings)
         try:
             (store.unprotect if undo else store.protect)(found)
@@ -210,15 +210,14 @@ def count(
     as_csv: AsCsv = False,
 ) -> None:
     """Count recordings; a night is from noon to noon, named by the date of its evening."""
-    form = "json" if as_json else "csv" if as_csv else "table"
-    counting.count("recordings", by, heard, filters, form)
+    counting.count("recordings", by, heard, filters, as_json=as_json, as_csv=as_csv)
 
 
 @app.command(epilog=example("acoupi recordings play 7c10e4d2 --slow 10"))
 def play(id_: RecordingId, slow: listening.Slow = 1) -> None:
     """Play a recording, or what clips keep of it, through the sound output."""
     with opened() as heard:
-        for row in listening.files_of(_the(heard, id_)):
+        for row in listening.files_of(heard.recording(id_)):
             listening.play(row, slow, (0, row.duration_s))
 
 
@@ -229,7 +228,7 @@ def picture(id_: RecordingId, output: listening.Output) -> None:
     If the recording was given up, the first of its clips is drawn.
     """
     with opened() as heard:
-        whole = _the(heard, id_)
+        whole = heard.recording(id_)
         found, row = heard.reader.detections_in(whole.id), listening.files_of(whole)[0]
         found = [one.in_clip(whole.clips[0], row) for one in found] if whole.clips else found
         listening.draw(heard, row, found, (0, row.duration_s), output)
@@ -242,11 +241,5 @@ def picture(id_: RecordingId, output: listening.Output) -> None:
 def copy(heard: Heard, filters: "Filters", words: listening.IdsAndFolder) -> None:
     """Copy recordings, by id or by filters, each with a .json file of its data."""
     ids, folder = listening.parted(words)
-    rows = [_the(heard, one) for one in ids] if ids else heard.reader.recordings(filters)
+    rows = [heard.recording(one) for one in ids] if ids else heard.reader.recordings(filters)
     listening.copy(heard, rows, folder, named=bool(ids))
-
-
-def _the(heard: Heard, text: str) -> "RecordingRow":
-    found = heard.reader.recording(the_only("recording", text, heard.reader.ids_of_recordings))
-    assert found is not None
-    return found

@@ -193,7 +193,6 @@ def _choices(question: "Question") -> Sequence[str]:
 
 
 def _show_microphones(question: "Question") -> list[str]:
-    del question
     try:
         rows = microphones()
     except AcoupiError as error:
@@ -205,7 +204,6 @@ def _show_microphones(question: "Question") -> list[str]:
 
 
 def _show_timezone(question: "Question") -> list[str]:
-    del question
     from acoupi.devices.clock import get_system_timezone
 
     zone = get_system_timezone()

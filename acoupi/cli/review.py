@@ -24,7 +24,6 @@ from acoupi.cli.heard import (
     opened,
     print_rows,
     short,
-    the_only,
 )
 from acoupi.cli.output import done, example, print_json, print_table, say, warn
 from acoupi.cli.table import group
@@ -229,10 +228,6 @@ def _is_detection(clip: "Clip") -> bool:
     return isinstance(clip, DetectionRow)
 
 
-def _recording(clip: Any) -> Any:
-    return clip.recording if _is_detection(clip) else clip
-
-
 def _sound(clip: Any) -> Any:
     """Return the recording or clip that still has a file."""
     return listening.in_its_file(clip).recording if _is_detection(clip) else clip
@@ -272,7 +267,7 @@ def _verdict(clip: Any, word: str, species: str | None, note: str, reviewer: str
     from acoupi.heard import Verdict, VerdictRow
 
     return VerdictRow(
-        recording_id=_recording(clip).id,
+        recording_id=(clip.recording if _is_detection(clip) else clip).id,
         detection_id=clip.id if _is_detection(clip) else None,
         verdict=Verdict(word),
         species=species,
@@ -323,8 +318,8 @@ def set_(
 def _the(heard: Heard, text: str) -> Any:
     reader = heard.reader
     if not reader.ids_of_detections(text, 1) and reader.ids_of_recordings(text, 1):
-        return reader.recording(the_only("recording", text, reader.ids_of_recordings))
-    return reader.detection(the_only("detection", text, reader.ids_of_detections))
+        return heard.recording(text)
+    return heard.detection(text)
 
 
 COLUMNS = {"time": "time", "verdict": "verdict", "species": "species", "reviewer": "by",

@@ -35,7 +35,6 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
 
         Another one may be displaced by it.
         """
-        del recording, outputs
         return False
 
     def note_kept_for_sample(  # noqa: B027 - optional
@@ -69,7 +68,6 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
         until: datetime | None = None,
     ) -> dict[FileClass, GivenUp]:
         """Return deletions for lack of room, of recordings that started in [since, until)."""
-        del deployment, since, until
         return {}
 
     # Sound that a hub is to get (see `acoupi.components.stores.unsent`). Without it, none is owed.
@@ -79,7 +77,6 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
 
     def is_owed_to_hub(self, recording: data.Recording) -> bool:
         """Return whether the hub should get the file of a recording, and does not have it yet."""
-        del recording
         return False
 
     def note_kept_for_hub(self, recording: data.Recording) -> None:  # noqa: B027 - optional
@@ -108,7 +105,6 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
 
         Each comes with the report of its capture; also those that have no file any more.
         """
-        del stream_id, frames
         return []
 
     def put_clip(self, clip: Clip) -> None:  # noqa: B027 - optional
@@ -116,7 +112,6 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
 
     def get_clipped(self, stream_id: UUID, frames: Stretch) -> list[Stretch]:
         """Return which of these frames (and which beside them) clips hold, in order."""
-        del stream_id, frames
         return []
 
     def get_given_up(
@@ -126,10 +121,8 @@ class FileKeeping(ABC):  # noqa: B024 - nothing of it must be there
 
         Seconds, of the recordings of a deployment that began in [since, until).
         """
-        del deployment, since, until
         return 0.0, 0.0
 
     def is_clip(self, path: Path) -> bool:
         """Return whether this is the file of a clip."""
-        del path
         return False

@@ -351,7 +351,6 @@ class Store(FileKeeping):
 
         A run lies within these times, and within a quarter of an hour (UTC).
         """
-        del within
         return self.get_effort(deployment, since, until)
 
     def correct_times(
@@ -375,7 +374,6 @@ class Store(FileKeeping):
         float
             Seconds by which the first of them was moved.
         """
-        del clock, now, error_s
         return 0, 0.0
 
     def correct_late(self, recording: data.Recording) -> bool:
@@ -386,12 +384,10 @@ class Store(FileKeeping):
         bool
             Whether that was so; in a boot whose clock was not set, nobody knows by how much.
         """
-        del recording
         return False
 
     def get_files_to_correct(self, limit: int) -> list[data.Recording]:
         """Return recordings whose corrected time is not yet in their files."""
-        del limit
         return []
 
     def note_file_corrected(self, recording: data.Recording) -> None:

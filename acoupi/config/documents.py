@@ -45,6 +45,7 @@ __all__ = [
     "load_answers",
     "load_config",
     "load_document",
+    "parsed_settings",
     "read_yaml",
     "write_config",
 ]
@@ -369,6 +370,11 @@ def _old_references(path: Path) -> set[str]:
         return referenced_secrets(json.loads(read_text(path) or "{}"))
     except (ValueError, RecursionError):
         return set()
+
+
+def parsed_settings(path: Path) -> dict[str, Any]:
+    """Return what a file of ``config/`` says; nothing where it is not there."""
+    return Document.read(path).parsed() if is_there(path) else {}
 
 
 def write_config(config: BaseModel | None, path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acoupi import data
+from acoupi.space import existing
 
 if TYPE_CHECKING:
     import psutil
@@ -27,12 +28,12 @@ def get_remaining_storage(path: Path, name: str = "remaining_storage") -> data.M
 
     The path need not exist yet: then its nearest existing parent is used.
     """
-    return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).free, unit="bytes")
+    return data.Metric(name=name, value=_disk_usage(path).free, unit="bytes")
 
 
 def get_used_storage(path: Path, name: str = "used_storage") -> data.Metric:
     """Return the used space on the disk of a path, bytes; see `get_remaining_storage`."""
-    return data.Metric(name=name, value=_psutil().disk_usage(_existing(path)).used, unit="bytes")
+    return data.Metric(name=name, value=_disk_usage(path).used, unit="bytes")
 
 
 def get_free_memory(name: str = "free_memory") -> data.Metric:
@@ -64,9 +65,8 @@ def get_cpu_usage(name: str = "cpu_usage") -> data.Metric:
     return data.Metric(name=name, value=round(value, 2), unit="percent")
 
 
-def _existing(path: Path) -> str:
-    path = Path(path).absolute()
-    return str(next(p for p in (path, *path.parents) if p.exists()))
+def _disk_usage(path: Path) -> Any:
+    return _psutil().disk_usage(str(existing(Path(path).absolute())))
 
 
 def _psutil() -> Any:

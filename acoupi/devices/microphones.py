@@ -26,7 +26,6 @@ __all__ = [
     "MicrophoneChoice",
     "choose_microphone",
     "doubt_about_channels",
-    "find_microphone",
     "list_cards",
     "list_microphones",
 ]
@@ -158,14 +157,6 @@ def list_microphones(
     """
     cards = _cards_by_number(sysfs)
     return [_describe(device, cards) for device in devices()]
-
-
-def find_microphone(
-    name: str, sysfs: Path = SYSFS, *, devices: Callable[[], list[InputDevice]] = list_devices
-) -> Microphone:
-    """Return the microphone with a configured name (see `choose_microphone`)."""
-    cards = _cards_by_number(sysfs)
-    return _describe(choose_microphone(devices(), name, sysfs), cards)
 
 
 def doubt_about_channels(

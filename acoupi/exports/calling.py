@@ -1,24 +1,16 @@
 """A reader whose methods are calls to another process, which reads."""
 
-import datetime
+import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from acoupi import data
-from acoupi.effort import EffortHistory
 from acoupi.exports.reader import Reader
-from acoupi.heard import (
-    By,
-    DetectionRow,
-    Filters,
-    RecordingRow,
-    SpeciesRow,
-    VerdictRow,
-)
+from acoupi.heard import By, Filters
 
-__all__ = ["CalledReader", "Calls"]
+__all__ = ["CalledReader", "Calls", "called"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -33,6 +25,30 @@ class Calls(Protocol):
 
     def rows(self, function: Callable[..., Iterator[T]], **given: Any) -> Iterator[T]:
         """Yield what a method yields."""
+
+
+def called(
+    method: Callable[Concatenate[Any, P], T], how: str = "call"
+) -> Callable[Concatenate[Any, P], T]:
+    """Return a method with the same arguments that makes a call of a method elsewhere.
+
+    Parameters
+    ----------
+    method
+        Of what is elsewhere.
+    how
+        Which of `Calls` makes it, that of ``_calls``.
+    """
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *given = bound.arguments.items()
+        return getattr(self._calls, how)(method, **dict(given))
+
+    return cast("Callable[Concatenate[Any, P], T]", call)
 
 
 class CalledReader:
@@ -50,47 +66,21 @@ class CalledReader:
     def close(self) -> None:
         """Do nothing: nothing is kept open."""
 
-    def get_deployments(self) -> list[data.Deployment]:
-        """Return all deployments, in order of their start."""
-        return self._calls.call(Reader.get_deployments)
-
-    def get_models(self) -> list[str]:
-        """Return the names of the models that have analysed anything, sorted."""
-        return self._calls.call(Reader.get_models)
-
-    def get_tags(self) -> list[data.Tag]:
-        """Return every tag that a model ever gave, sorted."""
-        return self._calls.call(Reader.get_tags)
-
-    def recordings(
-        self,
-        filters: Filters,
-        *,
-        newest_first: bool = False,
-        after: UUID | None = None,
-        limit: int | None = None,
-    ) -> Iterator[RecordingRow]:
-        """Yield recordings, with the number of all their detections."""
-        return self._calls.rows(
-            Reader.recordings, filters=filters, newest_first=newest_first, after=after, limit=limit
-        )
-
-    def detections(
-        self,
-        filters: Filters,
-        *,
-        newest_first: bool = False,
-        after: UUID | None = None,
-        limit: int | None = None,
-    ) -> Iterator[DetectionRow]:
-        """Yield detections, each with its recording."""
-        return self._calls.rows(
-            Reader.detections, filters=filters, newest_first=newest_first, after=after, limit=limit
-        )
-
-    def verdicts(self, filters: Filters) -> Iterator[VerdictRow]:
-        """Yield every verdict on the detections that pass, in their order."""
-        return self._calls.rows(Reader.verdicts, filters=filters)
+    get_deployments = called(Reader.get_deployments)
+    get_models = called(Reader.get_models)
+    get_tags = called(Reader.get_tags)
+    recordings = called(Reader.recordings, "rows")
+    detections = called(Reader.detections, "rows")
+    verdicts = called(Reader.verdicts, "rows")
+    species = called(Reader.species)
+    ids_of_recordings = called(Reader.ids_of_recordings)
+    ids_of_detections = called(Reader.ids_of_detections)
+    recording = called(Reader.recording)
+    detection = called(Reader.detection)
+    detections_in = called(Reader.detections_in)
+    capture = called(Reader.capture)
+    analyses = called(Reader.analyses)
+    get_effort = called(Reader.get_effort)
 
     def count_recordings(self, by: By, filters: Filters) -> dict[str | int, int]:
         """Return the number of recordings by what they have in common."""
@@ -99,47 +89,6 @@ class CalledReader:
     def count_detections(self, by: By, filters: Filters) -> dict[str | int, int]:
         """Return the number of detections by what they have in common."""
         return _counts(by, self._calls.plain(Reader.count_detections, by=by, filters=filters))
-
-    def species(self, filters: Filters) -> list[SpeciesRow]:
-        """Return each species, when it was first and last heard, and its best clip."""
-        return self._calls.call(Reader.species, filters=filters)
-
-    def ids_of_recordings(self, beginning: str, limit: int = 10) -> list[UUID]:
-        """Return the ids that begin so, at most `limit`."""
-        return self._calls.call(Reader.ids_of_recordings, beginning=beginning, limit=limit)
-
-    def ids_of_detections(self, beginning: str, limit: int = 10) -> list[UUID]:
-        """Return the ids that begin so, at most `limit`."""
-        return self._calls.call(Reader.ids_of_detections, beginning=beginning, limit=limit)
-
-    def recording(self, id_: UUID) -> RecordingRow | None:
-        """Return a recording; None if there is none with that id."""
-        return self._calls.call(Reader.recording, id_=id_)
-
-    def detection(self, id_: UUID) -> DetectionRow | None:
-        """Return a detection; None if there is none with that id."""
-        return self._calls.call(Reader.detection, id_=id_)
-
-    def detections_in(self, recording_id: UUID) -> list[DetectionRow]:
-        """Return all detections in a recording, in order of their start."""
-        return self._calls.call(Reader.detections_in, recording_id=recording_id)
-
-    def capture(self, recording_id: UUID) -> data.CaptureReport | None:
-        """Return how a recording was captured; None where that is not known."""
-        return self._calls.call(Reader.capture, recording_id=recording_id)
-
-    def analyses(self, recording_id: UUID) -> list[data.Analysis]:
-        """Return what each model has done with a recording."""
-        return self._calls.call(Reader.analyses, recording_id=recording_id)
-
-    def get_effort(
-        self,
-        deployment: data.Deployment,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
-    ) -> EffortHistory | None:
-        """Return the facts about a deployment, or a part of it; None if it is not stored."""
-        return self._calls.call(Reader.get_effort, deployment=deployment, since=since, until=until)
 
 
 def _counts(by: By, found: dict[str, int]) -> dict[str | int, int]:

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-from collections.abc import Mapping
 from typing import Any, TextIO
 
 from acoupi import data
@@ -13,7 +12,6 @@ __all__ = [
     "DETECTION_COLUMNS",
     "RECORDING_COLUMNS",
     "CsvWriter",
-    "Flat",
     "Flattener",
     "flat_clip",
     "flat_detection",
@@ -34,9 +32,6 @@ DETECTION_COLUMNS = (
     "image_id", "output_id", "analysed_time", "clip_path", "start_in_clip_s", "verdict",
     "verdict_species", "reviewer", "verdict_note", "analysed_fraction",
 )  # fmt: skip
-
-Flat = Mapping[str, Any]
-"""A row: text, numbers, or None, by the name of the column."""
 
 
 class CsvWriter:

@@ -1,6 +1,5 @@
 """Reading what the sensors of a hub heard, over HTTP, with the token of a person."""
 
-import datetime
 import json
 import re
 import shutil
@@ -17,15 +16,12 @@ import requests
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 import acoupi
-from acoupi import data
 from acoupi.components.stores.reader import StatementReader
 from acoupi.door.wire import Answer, Trouble, pack, parse, result_of, rows_of
-from acoupi.effort import EffortHistory
 from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
-from acoupi.exports.calling import CalledReader
+from acoupi.exports.calling import CalledReader, called
 from acoupi.fleet.room import SensorRoom
 from acoupi.heard import RecordingRow, Verdict, VerdictRow
-from acoupi.space import FileClass, GivenUp
 
 __all__ = ["MOST_ANSWER", "READING", "READING_VERSION", "Call", "NewVerdict", "RemoteReader"]
 
@@ -102,33 +98,9 @@ class RemoteReader(CalledReader):
         if self._sounds is not None:
             shutil.rmtree(self._sounds, ignore_errors=True)
 
-    def get_grouped_effort(
-        self,
-        deployment: data.Deployment,
-        since: datetime.datetime,
-        until: datetime.datetime,
-        within: tuple[datetime.datetime, datetime.datetime],
-    ) -> EffortHistory | None:
-        """Return the same as `get_effort`, with runs of recordings as one."""
-        given = {"deployment": deployment, "since": since, "until": until, "within": within}
-        return self._calls.call(StatementReader.get_grouped_effort, **given)
-
-    def get_given_up(
-        self, deployment: data.Deployment, since: datetime.datetime, until: datetime.datetime
-    ) -> tuple[float, float]:
-        """Return how much sound of deleted files there was, and how much of it clips hold, s."""
-        given = {"deployment": deployment, "since": since, "until": until}
-        return self._calls.call(StatementReader.get_given_up, **given)
-
-    def count_given_up(
-        self,
-        deployment: data.Deployment | None = None,
-        since: datetime.datetime | None = None,
-        until: datetime.datetime | None = None,
-    ) -> dict[FileClass, GivenUp]:
-        """Return the deletions of each class, of recordings that started in [since, until)."""
-        given = {"deployment": deployment, "since": since, "until": until}
-        return self._calls.call(StatementReader.count_given_up, **given)
+    get_grouped_effort = called(StatementReader.get_grouped_effort)
+    get_given_up = called(StatementReader.get_given_up)
+    count_given_up = called(StatementReader.count_given_up)
 
     # What no reader of one sensor does
 

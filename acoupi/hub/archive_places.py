@@ -108,7 +108,6 @@ class FolderArchive:
 
     def entries(self, after: str = "") -> Iterator[Entry]:
         """Yield every file in it; a folder at a time is listed."""
-        del after  # a folder that cannot be listed is an entry, too
         folders = [self.url]
         while folders:
             folder = folders.pop()

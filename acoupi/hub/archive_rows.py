@@ -226,8 +226,7 @@ class ArchiveRows:
                 fate, why = self._fate(connection, one, known, taken, copies)
                 fates[fate] += 1
                 rows.append(self._file_row(one, fate, why))
-            with connection.plain.cursor() as cursor:
-                cursor.executemany(_PUT_FILE, rows)
+            connection.put_many(_PUT_FILE, rows)
         return fates, recordings
 
     def finish(self) -> int:
@@ -302,11 +301,10 @@ class ArchiveRows:
             for start in (to_microseconds(one.began),)
             if starts.get(one.id.bytes, start) != start
         ]
-        with connection.plain.cursor() as cursor:
-            cursor.executemany(_DATE_ANEW, moved)
-            again = [(name_of(one.read, one.cut), one.id.bytes) for one in found]
-            cursor.executemany(_FOUND_AGAIN, again)
-            cursor.executemany(_PUT_AUDIO, [self._audio_row(one) for one in found])
+        connection.put_many(_DATE_ANEW, moved)
+        again = [(name_of(one.read, one.cut), one.id.bytes) for one in found]
+        connection.put_many(_FOUND_AGAIN, again)
+        connection.put_many(_PUT_AUDIO, [self._audio_row(one) for one in found])
         rows = [row for (row,) in connection.plain.execute(_ROWS_OF, [ids])]
         connection.plain.execute(_RESUME, [rows])
         order_analysis(connection, self._program, rows, again=True)

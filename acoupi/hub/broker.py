@@ -118,11 +118,8 @@ class HubBroker:
         self._url = url
         self._is_amqp = _usable(url).is_amqp
         self._users: _Users = _RabbitUsers(url, management) if self._is_amqp else _RedisUsers()
-        self._app = cache(self._make_app)
+        self._app = cache(lambda program: make_hub_app(url, program))
         self._put: dict[str, BrokerUser] = {}
-
-    def _make_app(self, program: str) -> Celery:
-        return make_hub_app(self._url, program)
 
     def send(self, program: str, jobs: Sequence[int]) -> None:
         """Put jobs into the queue of a program."""
@@ -209,27 +206,22 @@ class _RedisUsers:
         return connection.default_channel.client.execute_command("ACL", *command)
 
 
-def _trusting(authority: str | None) -> ssl.SSLContext:
-    """Trust the broker's certificate authority; None: those of this machine."""
-    return ssl.create_default_context(cafile=authority)
-
-
 class _RabbitUsers:
     def __init__(self, url: str, management: str | None) -> None:
         parts = urlsplit(url)
         self._place = (management or management_of(url)).rstrip("/")
-        self._tls = _trusting((ExternalBroker.parse(url).tls or {}).get("ca_certs"))
+        self._tls = ssl.create_default_context(
+            cafile=(ExternalBroker.parse(url).tls or {}).get("ca_certs")
+        )
         self._host = quote(unquote(parts.path[1:]) or "/", safe="")
         login = f"{unquote(parts.username or 'guest')}:{unquote(parts.password or 'guest')}"
         self._login = base64.b64encode(login.encode()).decode()
 
     def names(self, connection: Any) -> set[str]:
-        del connection
         found = json.loads(self._ask("GET", "users?columns=name"))
         return {one["name"] for one in found if one["name"].startswith(broker_user(""))}
 
     def put(self, connection: Any, user: BrokerUser) -> None:
-        del connection
         self._ask("PUT", f"users/{user.name}", {
             "password_hash": base64.b64encode(user.salted).decode(),
             "hashing_algorithm": "rabbit_password_hashing_sha256",
@@ -241,7 +233,6 @@ class _RabbitUsers:
         })  # fmt: skip
 
     def remove(self, connection: Any, name: str) -> None:
-        del connection
         self._ask("DELETE", f"users/{name}")
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> bytes:

@@ -31,11 +31,10 @@ from acoupi.hub.reader import HubReader
 from acoupi.hub.verdicts import put_verdict
 from acoupi.web.app import make_app
 from acoupi.web.asking import zone_named
-from acoupi.web.media import Files
 from acoupi.web.media import routes as media_routes
 from acoupi.web.parts import Subject
 from acoupi.web.prompt import PromptHTTP
-from acoupi.web.sensor import Now
+from acoupi.web.sensor import Files, Now
 from acoupi.web.service import signing_key
 from acoupi.web.writing import routes as writing_routes
 

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cache
@@ -79,6 +79,12 @@ class Connection:
     def execute(self, statement: str, values: Any = ()) -> psycopg.Cursor[Any]:
         """Run a statement; all of its rows are fetched at once."""
         return self.plain.execute(translated(statement), values or None)
+
+    def put_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement of PostgreSQL for each of some rows."""
+        if rows:
+            with self.plain.cursor() as cursor:
+                cursor.executemany(statement, rows)
 
     def one(self, statement: str, values: Any = ()) -> tuple[Any, ...]:
         """Return the only row of a statement, which has one."""

@@ -318,9 +318,7 @@ def settle_job(connection: Connection, job: LockedJob, result: JobResult) -> Non
          to_microseconds(one.updated_on))
         for one in result.analyses
     ]  # fmt: skip
-    if rows:
-        with connection.plain.cursor() as cursor:
-            cursor.executemany(_PUT_ANALYSIS, rows)
+    connection.put_many(_PUT_ANALYSIS, rows)
     errors = [result.error, *(one.error for one in result.analyses if one.state.is_final)]
     values = {
         "job": job.row,

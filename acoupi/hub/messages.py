@@ -26,6 +26,4 @@ class MessageRow(NamedTuple):
 
 def put_messages(connection: Connection, messages: Sequence[MessageRow]) -> None:
     """Store messages, each once."""
-    if messages:
-        with connection.plain.cursor() as cursor:
-            cursor.executemany(_PUT, messages)
+    connection.put_many(_PUT, messages)

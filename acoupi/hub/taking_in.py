@@ -293,24 +293,18 @@ def _put_deployment(
     ]
     begins = map(storable_time, report.whole_hours)
     hours = [(row, begin, begin + HOUR) for begin in begins]
-    _put_many(connection, _DELETE_NOTES, hours)
-    _put_many(connection, _PUT_NOTE, notes)
+    connection.put_many(_DELETE_NOTES, hours)
+    connection.put_many(_PUT_NOTE, notes)
     if plans:
         now = to_microseconds(data.utc_now())
         connection.plain.execute(_DELETE_PLANS, [row, now])
-    _put_many(connection, _PUT_PLAN, plans)
-    _put_many(connection, _PUT_VERDICT, verdicts)
+    connection.put_many(_PUT_PLAN, plans)
+    connection.put_many(_PUT_VERDICT, verdicts)
 
 
 def _message_row(sensor_row: int, message: MessageReport) -> MessageRow:
     kind, time = message.message_type, storable_time(message.created_on)
     return MessageRow(message.id.bytes, sensor_row, kind and kind.value, time, message.content)
-
-
-def _put_many(connection: Connection, statement: str, rows: Sequence[Row]) -> None:
-    if rows:
-        with connection.plain.cursor() as cursor:
-            cursor.executemany(statement, rows)
 
 
 def _copy(connection: Connection, into: str, rows: Iterable[Row]) -> None:
@@ -497,15 +491,14 @@ _PUT_PART = """
 
 def _put_clips(connection: Connection, recordings: Recordings) -> None:
     clips = [(row, clip) for row, one in recordings for clip in one.clips]
-    _put_many(
-        connection,
+    connection.put_many(
         _PUT_CLIP,
         [
             (c.id.bytes, c.name, c.duration_s, c.missing_before_s, c.missing_after_s)
             for _, c in clips
         ],
     )
-    _put_many(connection, _PUT_PART, [(row, clip.start_s, clip.id.bytes) for row, clip in clips])
+    connection.put_many(_PUT_PART, [(row, clip.start_s, clip.id.bytes) for row, clip in clips])
 
 
 # Outputs and detections
@@ -577,7 +570,7 @@ def _tag_rows(connection: Connection, tags: set[data.Tag]) -> Mapping[data.Tag, 
     stored = {tag: (storable(tag.key), storable(tag.value)) for tag in tags}
     known = _known_tags(connection)
     if missing := set(stored.values()) - known.keys():
-        _put_many(connection, _TAGS, sorted(missing))  # sorted: prevents deadlocks
+        connection.put_many(_TAGS, sorted(missing))  # sorted: prevents deadlocks
         known = _known_tags(connection)
     return {tag: known[names] for tag, names in stored.items()}
 

@@ -241,7 +241,6 @@ class _Worker(celery_worker.Worker):
 
     def setup_logging(self, colorize: bool | None = None) -> bool:
         """Do not change the logging."""
-        del colorize
         return True
 
     def set_process_status(self, info: Any) -> None:

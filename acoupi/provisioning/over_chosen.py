@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from acoupi import data
 from acoupi.commit import changing, commit_files, is_there, read_whole
-from acoupi.config.documents import Document, load_document
+from acoupi.config.documents import Document, load_document, parsed_settings
 from acoupi.config.from_hub import given_settings
 from acoupi.config.hub import Hub
 from acoupi.config.names import SENSOR
@@ -219,9 +219,9 @@ class _Home:
 
     def _stored(self, schema: type[BaseModel]) -> dict[str, Any]:
         """Return the settings as they are written; secrets are references."""
-        stored = _parsed(self.settings.program_config_file)
+        stored = parsed_settings(self.settings.program_config_file)
         if is_about_sensor(schema):
-            stored[SENSOR.section] = _parsed(self.settings.sensor_config_file)
+            stored[SENSOR.section] = parsed_settings(self.settings.sensor_config_file)
         return stored
 
     def _write(self, state: FromHub, others: Mapping[Path, RenderedFile]) -> None:
@@ -273,10 +273,6 @@ def _without(settings: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
         elif isinstance(left.get(first), Mapping):
             left[first] = _without(left[first], [rest])
     return left
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    return Document.read(path).parsed() if is_there(path) else {}
 
 
 def _file(state: FromHub) -> RenderedFile:

@@ -25,7 +25,6 @@ class ProvisionedTarget(ProcessTarget):
 
     def files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return nothing: the services are not started by scripts of this home."""
-        del stack
         return {}
 
     def status(self) -> list[ServiceStatus]:

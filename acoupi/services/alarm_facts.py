@@ -20,9 +20,10 @@ from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon
 from acoupi.programs.effort_facts import effort_facts
 from acoupi.services.entries import ClockSteps
 from acoupi.services.pulses import count_restarts, last_pulses, not_working
+from acoupi.space import existing
 from acoupi.stack.pulse import Pulse
 
-__all__ = ["FactFinder", "Notes", "existing", "hours_until_full"]
+__all__ = ["FactFinder", "Notes", "hours_until_full"]
 
 logger = logging.getLogger(__name__)
 
@@ -271,11 +272,6 @@ def _free_samples(
 
 def _age(time: datetime | None, now: datetime) -> float:
     return 0.0 if time is None else max(0.0, (now - time).total_seconds())
-
-
-def existing(folder: Path) -> Path:
-    """Return a folder, or its nearest parent that exists."""
-    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _tried(find: Callable[[], T], otherwise: T, what: str) -> T:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from acoupi import clock
-from acoupi.commit import read_whole, whole
+from acoupi.commit import read_whole, version_of
 from acoupi.writing import RenderedFile
 
 __all__ = ["AppliedWatch", "Changing", "applied_digests", "applied_file", "applied_path"]
@@ -39,11 +39,11 @@ class AppliedWatch:
 
     def __init__(self, config: Path, other: Changing | None = None) -> None:
         self._path, self._other = applied_path(config), other
-        self._known = _stamp(self._path)
+        self._known = version_of(self._path)
 
     def changed(self) -> str | None:
         """Return why the service must be restarted; None if it need not."""
-        if _stamp(self._path) != self._known:
+        if version_of(self._path) != self._known:
             return "a setting was changed on the web page"
         return None if self._other is None else self._other.changed()
 
@@ -74,10 +74,3 @@ def applied_digests(config: Path) -> dict[str, str]:
         found = json.loads(read_whole(applied_path(config)))["files"]
         return {str(name): str(digest) for name, digest in found.items()}
     return {}
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    with suppress(OSError):
-        status = whole(path).stat()
-        return status.st_ino, status.st_mtime_ns
-    return None

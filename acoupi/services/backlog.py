@@ -1,6 +1,7 @@
 """Lets a program skip recordings when its models are too slow, if the settings ask for it."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from acoupi import data
@@ -13,7 +14,7 @@ from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.tasks.backlog import generate_backlog_task
 
-__all__ = ["limit_backlog"]
+__all__ = ["impossible", "limit_backlog"]
 
 INTERVAL = timedelta(minutes=1)
 
@@ -29,20 +30,23 @@ def limit_backlog(program: AcoupiProgram[Any], settings: BacklogSettings) -> Non
     """
     if settings.policy == "none":
         return
+    less = "thin" if settings.policy == "nightly" else "none"
+    policy = "sensor.backlog.policy"
+    refused = partial(impossible, f"{policy} {settings.policy}", f"{policy} {less}")
     store, plan = getattr(program, "store", None), plan_of(program)
     models = _models_of(program)
     if not isinstance(store, Store) or not store.can_leave_out:
-        raise _impossible(settings, "its store does not keep track of skipped recordings")
+        raise refused("its store does not keep track of skipped recordings")
     if not models:
-        raise _impossible(settings, "it runs no model on its recordings")
+        raise refused("it runs no model on its recordings")
     if settings.policy == "nightly" and not _pauses(plan):
-        raise _impossible(settings, "it seems to record day and night")
+        raise refused("it seems to record day and night")
     store.backlog = Backlog(settings.policy, settings.limit_hours, settings.keep_files, plan)
     task = generate_backlog_task(store, models, program.logger.getChild("backlog"))
     try:
         program.add_task(function=task, schedule=INTERVAL, queue=DEFAULT_QUEUE)
     except ValueError as error:
-        raise _impossible(settings, str(error)) from error
+        raise refused(str(error)) from error
 
 
 def _pauses(plan: CapturePlan | None) -> bool:
@@ -62,10 +66,8 @@ def _models_of(program: AcoupiProgram[Any]) -> list[str]:
     return [] if ask is None else ask(program.config)
 
 
-def _impossible(settings: BacklogSettings, why: str) -> ConfigurationError:
+def impossible(setting: str, instead: str, why: str) -> ConfigurationError:
+    """Return the error for a setting that a program cannot follow, with one that it can."""
     return ConfigurationError(
-        f"this program cannot use sensor.backlog.policy {settings.policy}.",
-        "acoupi config set sensor.backlog.policy "
-        f"{'thin' if settings.policy == 'nightly' else 'none'}",
-        why=f"{why}.",
+        f"this program cannot use {setting}.", f"acoupi config set {instead}", why=f"{why}."
     )

@@ -26,10 +26,8 @@ from datetime import datetime
 from typing import Protocol, Self
 
 from acoupi import clock
-from acoupi.commit import settle
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.services.address import masked_url, read_address
-from acoupi.services.applied import AppliedWatch
 from acoupi.services.entries import (
     ClockSteps,
     Entry,
@@ -38,8 +36,9 @@ from acoupi.services.entries import (
     When,
     read_schedule,
 )
-from acoupi.services.logs import configure_logging, note_crash, tell
+from acoupi.services.logs import note_crash, tell
 from acoupi.services.publisher import open_publisher
+from acoupi.services.serving import home_of
 from acoupi.services.stopping import stop_event
 from acoupi.services.task_messages import Publisher, task_message
 from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
@@ -319,21 +318,6 @@ def run(
     return code
 
 
-def _run_provisioned(stop: threading.Event, *, quiet: bool) -> int:
-    """Run in a home that sets itself up: wait for it, and stop when it changes."""
-    # Only needed here.
-    from acoupi.services.provisioned_home import drop_invalid_variables  # noqa: PLC0415
-    from acoupi.services.waiting import await_home  # noqa: PLC0415
-
-    drop_invalid_variables(os.environ)
-    settings = Settings()
-    configure_logging(settings, BEAT, quiet=quiet)
-    settle(settings.program_config_file.parent)
-    watch = await_home(settings, BEAT, stop=stop.is_set)
-    changed = AppliedWatch(settings.program_config_file.parent, watch).changed
-    return run(settings, stop, changed=changed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run beat until it is asked to stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m acoupi.system.celery.beat")
@@ -343,13 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = BEAT  # a name for messages to servers
-        if not os.environ.get("ACOUPI_PROGRAM"):
-            settings = Settings()
-            configure_logging(settings, BEAT, quiet=options.quiet)
-            settle(settings.program_config_file.parent)
-            watch = AppliedWatch(settings.program_config_file.parent)
-            return run(settings, stop, changed=watch.changed)
-        return _run_provisioned(stop, quiet=options.quiet)
+        settings, changed = home_of(BEAT, stop, quiet=options.quiet)
+        return run(settings, stop, changed=changed)
     except AcoupiError as error:
         if stop.is_set():
             return 0

@@ -162,7 +162,6 @@ class SensorConsumer(Consumer):
         """Wait for the broker as long as it takes."""
 
         def on_error(error: BaseException, interval: float) -> None:
-            del interval
             self._monitor.broker_lost(error)
 
         conn = conn.ensure_connection(
@@ -228,17 +227,14 @@ class SensorConsumer(Consumer):
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Put aside a message that orders no task."""
-        del body
         self._put_aside(message, "it orders no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order for a task that this worker does not run."""
-        del body
         self._put_aside(message, f"the task {exc} does not belong to this worker")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside an order that contradicts itself."""
-        del body
         self._put_aside(message, str(exc))
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
@@ -361,7 +357,6 @@ class SensorWorker(celery_worker.Worker):
 
     def setup_logging(self, colorize: bool | None = None) -> bool:
         """Do not change the logging."""
-        del colorize
         return True
 
     def set_process_status(self, info: Any) -> None:

@@ -8,7 +8,7 @@ from celery import Celery
 
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.base import ProgramTask
-from acoupi.programs.core.workers import DEFAULT_QUEUE, RECORDING_QUEUE, RECORDING_TASK
+from acoupi.programs.core.workers import DEFAULT_QUEUE
 from acoupi.stack.doors import door_keeper
 from acoupi.stack.stack import Service, Stack
 
@@ -58,18 +58,9 @@ def kept_tasks(
     broker or beat that is down is itself a fault.
     """
     if service.role == "recorder":
-        return _recording_tasks(program)
+        return [task for task in program.tasks.values() if task.records]
     looks = not LOOKING.isdisjoint(program.tasks) and service == door_keeper(stack)
     return [task for task in program.tasks.values() if looks and task.name in TELLING]
-
-
-def _recording_tasks(program: AcoupiProgram[Any]) -> list[ProgramTask]:
-    """Return the tasks that record, as `stack.recording_queue_of` knows them."""
-    return [
-        task
-        for task in program.tasks.values()
-        if task.name == RECORDING_TASK or task.home_queue == RECORDING_QUEUE
-    ]
 
 
 def _queues_of_tasks(program: AcoupiProgram[Any]) -> dict[str, set[str]]:

@@ -46,7 +46,6 @@ class FolderChannel(SensorChannel):
             raise ChannelError(f"cannot write a message into {folder}: {error}") from error
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
-        del timeout
         for _ in range(2):
             names = self._listed.get(queue) or self._list(queue)
             while names:

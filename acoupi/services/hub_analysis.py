@@ -1,13 +1,14 @@
 """Leaves the analysis of a sensor's recordings to its hub, if the settings ask for it."""
 
+from functools import partial
 from typing import Any
 
 from acoupi import data
 from acoupi.components.types import Store
-from acoupi.errors import ConfigurationError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.programs.templates.basic import BasicProgram
+from acoupi.services.backlog import impossible
 
 __all__ = ["leave_to_hub", "note_left"]
 
@@ -22,18 +23,19 @@ def leave_to_hub(program: AcoupiProgram[Any], sensor: Any) -> None:
     ConfigurationError
         If the hub would not get the sound, or the program has no model for it.
     """
-    where = sensor.analysis.where
+    where, setting = sensor.analysis.where, "sensor.analysis.where"
+    refused = partial(impossible, f"{setting} {where}", f"{setting} sensor")
     if sensor.hub.url is None:
-        raise _impossible(where, "the sensor has no hub: set sensor.hub.url and .token")
+        raise refused("the sensor has no hub: set sensor.hub.url and .token")
     if sensor.hub.audio != "all":
-        raise _impossible(where, "the hub does not get all sound: set sensor.hub.audio to all")
+        raise refused("the hub does not get all sound: set sensor.hub.audio to all")
     if not isinstance(program, BasicProgram) or not program.get_required_models(program.config):
-        raise _impossible(where, "it has no model that the hub could run")
+        raise refused("it has no model that the hub could run")
     if where == "both":
         return
     periodic = (program.app.conf.beat_schedule or {}).values()
     if any(entry.get("options", {}).get("queue") == DETECTION_QUEUE for entry in periodic):
-        raise _impossible(where, "its models also run without a recording")
+        raise refused("its models also run without a recording")
     store, models = program.store, program.get_required_models(program.config)
     program.leaves_models_out = True
 
@@ -78,11 +80,3 @@ def note_left(store: Store, recording: data.Recording, models: list[str]) -> Non
                     updated_on=data.utc_now(),
                 )
             )
-
-
-def _impossible(where: str, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"this program cannot use sensor.analysis.where {where}.",
-        "acoupi config set sensor.analysis.where sensor",
-        why=f"{why}.",
-    )

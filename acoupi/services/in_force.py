@@ -1,14 +1,13 @@
 """The report to a hub about the settings in force."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 import acoupi
-from acoupi.commit import is_there, read_whole
-from acoupi.config.documents import Document
+from acoupi.commit import read_whole
+from acoupi.config.documents import parsed_settings
 from acoupi.config.names import SENSOR
 from acoupi.config.secrets import REFERENCE
 from acoupi.programs.templates.digests import section_digests, settings_digest
@@ -32,8 +31,8 @@ def settings_report(settings: Settings, config: BaseModel | None = None) -> Sett
     AcoupiError
         If a file of the configuration cannot be read.
     """
-    program = _leaves(_parsed(settings.program_config_file))
-    sensor = _leaves(_parsed(settings.sensor_config_file), f"{SENSOR.section}.")
+    program = _leaves(parsed_settings(settings.program_config_file))
+    sensor = _leaves(parsed_settings(settings.sensor_config_file), f"{SENSOR.section}.")
     folder = settings.program_config_file.parent
     provisioned, from_hub = read_provisioned(folder), read_from_hub(folder)
     followed = since = None
@@ -55,10 +54,6 @@ def settings_report(settings: Settings, config: BaseModel | None = None) -> Sett
         refused=followed.number if followed and followed.given_up else 0,
         why=(followed.given_up or "") if followed else "",
     )
-
-
-def _parsed(path: Path) -> dict[str, Any]:
-    return Document.read(path).parsed() if is_there(path) else {}
 
 
 def _leaves(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -31,7 +31,6 @@ class _UTCFormatter(logging.Formatter):
     """Times in UTC, to the millisecond."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        del datefmt
         time = datetime.fromtimestamp(record.created, tz=UTC)
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

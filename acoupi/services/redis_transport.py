@@ -61,7 +61,6 @@ class RedisChannel(SensorChannel):
         self.client("LPUSH", queue, text)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
-        del timeout
         while (raw := self.client("RPOP", queue)) is not None:
             message = self._take(queue, raw)
             if message is not None:

@@ -1,6 +1,5 @@
 """Collects the state of the whole sensor, in the worker of the default queue or a command."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ from acoupi.audio import system_clock
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.types import Store
 from acoupi.config.sensor import load_sensor
-from acoupi.services.alarm_facts import FactFinder, existing
+from acoupi.services.alarm_facts import FactFinder
 from acoupi.services.alarm_file import alarms_file
 from acoupi.services.metrics import SensorState
 from acoupi.services.space_state import space_state
+from acoupi.space import disk_sizes
 from acoupi.stack.doors import WEB
 from acoupi.stack.extra_services import extra_service_names
 from acoupi.stack.settings import Settings
@@ -113,7 +113,7 @@ class StateFinder:
             analyses=self._ask("count_analyses", {}),
             detections=self._ask("count_detections_by_model", {}),
             messages=_asked(self._messages, "count_deliveries", {}),
-            disks={folder: _space(folder) for folder in self._folders},
+            disks={folder: disk_sizes(folder) for folder in self._folders},
             clock_error_s=system_clock.read_clock_state().error,
             space=None
             if self._store.space is None
@@ -128,8 +128,3 @@ def _asked(store: object, method: str, otherwise: Any) -> Any:
     """Return data from a store; stores of published programs have less."""
     ask = getattr(store, method, None)
     return otherwise if ask is None else ask()
-
-
-def _space(folder: Path) -> tuple[float, float]:
-    usage = shutil.disk_usage(existing(folder))
-    return usage.free, usage.total

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,10 @@ from acoupi.alarms.limits import Alarms
 from acoupi.components.types import Store
 from acoupi.config.hub import Hub
 from acoupi.config.sensor import Metrics
-from acoupi.errors import ConfigurationError
 from acoupi.home import expanded
 from acoupi.opening import at, opened_folder
 from acoupi.programs.core.workers import DEFAULT_QUEUE
-from acoupi.services.backlog import limit_backlog
+from acoupi.services.backlog import impossible, limit_backlog
 from acoupi.stack.settings import Settings
 from acoupi.writing import write_atomic
 
@@ -63,21 +62,14 @@ def add_sensor_tasks(
 
 def _add(program: "AcoupiProgram[Any]", turned_off: str, make: Callable[[], Tasks]) -> None:
     """Register tasks; `turned_off` is the setting that turns them off."""
+    refused = partial(impossible, turned_off.partition(" ")[0], turned_off)
     if not isinstance(getattr(program, "store", None), Store):
-        raise _impossible(turned_off, "it has no store of recordings")
+        raise refused("it has no store of recordings")
     try:
         for task, interval in make():
             program.add_task(function=task, schedule=interval, queue=DEFAULT_QUEUE)
     except ValueError as error:
-        raise _impossible(turned_off, str(error)) from error
-
-
-def _impossible(turned_off: str, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"this program cannot use {turned_off.partition(' ')[0]}.",
-        f"acoupi config set {turned_off}",
-        why=f"{why}.",
-    )
+        raise refused(str(error)) from error
 
 
 # Most sensors do without these; imported here, only their users pay for them.

@@ -29,7 +29,7 @@ from acoupi.stack.pulse import AlreadyRunningError, PulseFile, ServiceLock
 from acoupi.stack.settings import RENEW, Settings
 from acoupi.writing import keep_others_out
 
-__all__ = ["main"]
+__all__ = ["home_of", "main"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = stop_event()
     try:
         os.environ["ACOUPI_SERVICE"] = options.name  # a name for messages to servers
-        settings, changed = _home_of(options.name, stop, quiet=options.quiet)
+        settings, changed = home_of(options.name, stop, quiet=options.quiet)
         with ServiceLock(settings.run_dir, options.name) as lock:
             pulse = PulseFile(settings.run_dir, options.name)
             pulse.write()
@@ -91,7 +91,7 @@ def _unusable(name: str, why: str) -> ConfigurationError:
     )
 
 
-def _home_of(
+def home_of(
     name: str, stop: threading.Event, *, quiet: bool
 ) -> tuple[Settings, Callable[[], str | None]]:
     """Return the settings of a home that is set up, and what notices changes of them."""

@@ -117,7 +117,6 @@ class SensorChannel(virtual.Channel):
 
     def _lookup(self, exchange: str, routing_key: str, default: Any = None) -> list[str]:
         """Every exchange is direct, and every routing key is the name of a queue."""
-        del exchange
         return [routing_key or default]
 
 
@@ -161,7 +160,6 @@ class SensorTransport(virtual.Transport):
             If there was none, or `wake` was called because the caller's loop
             has something to do.
         """
-        del connection
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             if self.is_stopping:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from acoupi import data
-from acoupi.commit import is_there, whole
+from acoupi.commit import is_there, version_of
 from acoupi.errors import ConfigurationError, NotConfiguredError
 from acoupi.provisioned import MARKER, Provisioned, read_provisioned
 from acoupi.services.provisioned_home import (
@@ -60,7 +60,7 @@ class Watch:
 
     def changed(self) -> str | None:
         """Return why the service must be restarted; None if it need not."""
-        stamp = self._stamp()
+        stamp = version_of(self._path)
         if stamp == self._seen:
             return None
         now = _readable(self._path.parent)
@@ -70,13 +70,6 @@ class Watch:
         if now.provisioned_on == self.known.provisioned_on:
             return None
         return f"configuration {now.generation} is in force in place of {self.known.generation}"
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            status = whole(self._path).stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
 
 
 def await_home(

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["ACCESS", "Access", "Job", "Mount", "Place", "access_of", "mounts_for", "place_table"]
+__all__ = ["ACCESS", "Access", "Job", "Mount", "Place", "access_of", "mounts_for"]
 
 
 class Access(IntEnum):
@@ -43,18 +43,6 @@ ACCESS: Mapping[Place, Mapping[Job, Access]] = {
     "written": {"recorder": WRITE, "model": READ, "manager": WRITE, "sender": WRITE},
 }
 """Anything else is NONE. Each service also writes its own log and part of ``run/``."""
-
-_WORDS: Mapping[Place, str] = {
-    "config": "`config/` without secrets, `app.py`",
-    "data": "`data/`, with the databases",
-    "spool": "`data/spool/`, or `paths.tmp_audio`",
-    "recordings": "`data/recordings/`, or `paths.recordings`",
-    "cache": "`data/cache/`: models that libraries downloaded",
-    "outbox": "the database or file of messages, if it is not in `data/`",
-    "keys": "certificates and keys of messengers",
-    "read": "other files that are marked as read only",
-    "written": "other files and folders that the configuration names",
-}
 
 
 @dataclass(frozen=True)
@@ -94,18 +82,3 @@ def mounts_for(
         if access > above or (access < above and is_kept):
             mounts[path] = access
     return tuple(Mount(path, read_only=access is READ) for path, access in mounts.items())
-
-
-def place_table() -> str:
-    """Return the table in words, as Markdown."""
-    jobs: tuple[Job, ...] = ("recorder", "model", "manager", "sender", "beat", "web")
-    rows = [
-        ("", *jobs),
-        *(["---"] * (len(jobs) + 1) for _ in range(1)),
-        *(
-            (_WORDS[place], *(of.get(job, NONE).name.lower() for job in jobs))
-            for place, of in ACCESS.items()
-        ),
-        ("its own folder in `log/` and in `run/`", *(["write"] * len(jobs))),
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from acoupi.commit import is_there, read_whole, whole
+from acoupi.commit import is_there, read_whole, version_of
 from acoupi.errors import AcoupiError, ConfigurationError, NotConfiguredError
 from acoupi.stack.settings import Settings
 from acoupi.writing import disk_error
@@ -67,21 +67,20 @@ def answered(settings: Settings, *names: str) -> Any:
     """Return what setup wrote for a setting of the program, or a section; None: nothing.
 
     It is not validated, and the program need not be installed here: it may be in an image only.
-    The file is read again only when it was changed; what is returned is not to be changed.
+    The file is read again only after it was changed. Do not change what is returned.
     """
     path = settings.program_config_file
     try:
-        value = _content(path, _stamp(path))
+        value = _content(path, version_of(path))
         for name in names:
             value = value[name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # a damaged file is told by its own reader
+        return None  # a damaged file is reported by its own reader
     return value
 
 
 @lru_cache(maxsize=4)
-def _content(path: Path, stamp: tuple[int, ...] | None) -> Any:
-    del stamp  # another one is another file
+def _content(path: Path, version: tuple[int, int] | None) -> Any:
     return json.loads(read_whole(path))
 
 
@@ -116,12 +115,4 @@ def read_steadily(settings: Settings, read: Callable[[], T]) -> T:
 def _stamps(settings: Settings) -> list[tuple[int, ...] | None]:
     """Return a mark of the files' version, which stays the same when a file is moved."""
     files = (settings.program_name_file, settings.program_config_file, settings.celery_config_file)
-    return [_stamp(path) for path in files]
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = whole(path).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return [version_of(path) for path in files]

@@ -393,7 +393,7 @@ def _result_queues(program: "AcoupiProgram[Any]") -> tuple[str, ...] | None:
     sent = [
         queue or receiver.home_queue or DEFAULT_QUEUE
         for task in program.tasks.values()
-        if task.name != RECORDING_TASK and task.home_queue != RECORDING_QUEUE
+        if not task.records
         for receiver, queue in task.callbacks
     ]
     return tuple(dict.fromkeys(sent))

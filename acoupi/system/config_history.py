@@ -17,7 +17,7 @@ from acoupi import data
 from acoupi.clock import nearest_second
 from acoupi.commit import is_there, read_whole, whole
 from acoupi.config import Document
-from acoupi.config.documents import load_document
+from acoupi.config.documents import load_document, parsed_settings
 from acoupi.config.names import SENSOR
 from acoupi.config.sensor import sensor_schema
 from acoupi.errors import AcoupiError, ConfigurationError
@@ -229,7 +229,7 @@ def _entry(settings: Settings, files: Mapping[Path, RenderedFile], by: str) -> I
 def _parsed(path: Path, files: Mapping[Path, RenderedFile]) -> dict[str, Any]:
     if path in files:
         return Document(files[path].text, ".json", str(path)).parsed()
-    return Document.read(path).parsed() if is_there(path) else {}
+    return parsed_settings(path)
 
 
 def _flat(entry: InForce) -> dict[str, Any]:

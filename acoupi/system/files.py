@@ -24,7 +24,6 @@ def get_temp_dir(in_memory: bool = True) -> Path:
 
     Always on a disk: these recordings must survive a power cut.
     """
-    del in_memory
     return spool_dir()
 
 

@@ -504,7 +504,6 @@ def start_workers(
     `pool` is accepted for published callers; the program's `AcoupiWorker.pool`
     decides, because not every pool can run every worker.
     """
-    del pool
     change_workers(Sensor.read(settings), "start", log_level)
 
 

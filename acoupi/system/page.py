@@ -85,7 +85,6 @@ class PageSensor:
 
     def find(self, kind: str, path: str) -> Any:
         """Return the object that answers a call at the door: this, its reader, or None."""
-        del path
         return self if kind == "sensor" else self.reader if kind == "reader" else None
 
     @property
@@ -278,7 +277,6 @@ class PageSensor:
         StoreError
             If the key is missing or wrong.
         """
-        del arguments
         keys = read_keys(keys_file(self._settings))
         if method in OF_THE_OWNER and (keys is None or not keys.opens(owner_key.get())):
             raise StoreError(

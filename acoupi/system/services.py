@@ -130,7 +130,6 @@ def stop_services(settings: Settings, path: Path | None = None, **kwargs: Any) -
 
 def status_services(settings: Settings, path: Path | None = None, **kwargs: Any) -> UnitsStatus:
     """Return the state of the units; never raises, even without systemd."""
-    del kwargs
     workers, beat, note = unit_states(
         settings, path, services=Sensor.at(settings).services, scope=_scope(settings)
     )

@@ -14,7 +14,6 @@ from acoupi.errors import ParameterError
 from acoupi.programs import AcoupiProgram
 from acoupi.programs.core.base import ProgramTask
 from acoupi.programs.core.messages import classes_of, classes_returned
-from acoupi.programs.core.workers import RECORDING_QUEUE, RECORDING_TASK
 
 __all__ = ["Told", "get_task_list", "profile_task", "run_task", "takes_recording", "told"]
 
@@ -138,14 +137,12 @@ def takes_recording(program: AcoupiProgram[Any], task_name: str) -> bool:
         for task in program.tasks.values()
         if any(receiver.name == task_name for receiver, _ in task.callbacks)
     ]
-    return any(one.name == RECORDING_TASK or _records(one) for one in senders)
+    return any(one.records or _returns_recording(one) for one in senders)
 
 
-def _records(task: ProgramTask) -> bool:
+def _returns_recording(task: ProgramTask) -> bool:
     returned = classes_returned(task.function).values()
-    return task.home_queue == RECORDING_QUEUE or any(
-        issubclass(one, data.Recording) for one in returned
-    )
+    return any(issubclass(one, data.Recording) for one in returned)
 
 
 def _required(function: Callable[..., Any]) -> list[inspect.Parameter]:

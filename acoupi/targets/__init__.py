@@ -197,7 +197,6 @@ class Target(ABC):
 
         They are written with the others and may be edited; existing contents are kept.
         """
-        del stack
         return {}
 
     def prepare(self, stack: Stack) -> None:  # noqa: B027 - optional
@@ -261,7 +260,6 @@ class Target(ABC):
 
     def settings_of(self, service: str) -> Settings:
         """Return the settings with which a service runs: where its log and its pulse are."""
-        del service
         return self.settings
 
     def start_workers(self) -> None:

@@ -89,12 +89,10 @@ class BalenaTarget(ElsewhereTarget):
 
     def prepare(self, stack: Stack) -> None:
         """Add the sources of the image."""
-        del stack
         _put_sources(self.settings.home / FOLDER)
 
     def refusal(self, act: Act) -> tuple[str, str]:
         """Return why it cannot be done here, and what does it."""
-        del act
         why = "this home was set up for a balena fleet, and its devices run them."
         return why, f"{self.next_step}   (see README.md there)"
 

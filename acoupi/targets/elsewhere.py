@@ -71,7 +71,6 @@ class ElsewhereTarget(Target):
 
     def logs(self, service: str | None = None, lines: int = 50) -> dict[str, list[str]]:
         """Refuse: they are elsewhere."""
-        del service, lines
         raise self._refused("read the logs of")
 
     def _refused(self, act: Act) -> TargetError:

@@ -54,7 +54,6 @@ class KubernetesTarget(ElsewhereTarget):
 
     def kept_files(self, stack: Stack) -> Mapping[PurePath, RenderedFile]:
         """Return ``.env``, with the choices made there."""
-        del stack
         written = chosen_texts(self.settings.home, CHOSEN)
         defaults = {name: default for name, (default, _, _) in CHOICES.items()}
         lines = [

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from acoupi.bundles.home_folder import is_adopted, own_names
 from acoupi.bundles.ownership import give, give_contents, host_owner, make_folder
@@ -498,18 +498,8 @@ def unit_state(
         answer = systemctl("is-active", name, check=False, scope=scope).stdout.strip()
     except TargetError as error:
         return "unknown", error.why or error.message
-    known: tuple[UnitState, ...] = (
-        "active",
-        "inactive",
-        "failed",
-        "reloading",
-        "activating",
-        "deactivating",
-    )
-    for state in known:
-        if answer == state:
-            return state, ""
-    return "unknown", answer
+    known: tuple[UnitState, ...] = get_args(UnitState)
+    return next(((one, "") for one in known if one == answer != "unknown"), ("unknown", answer))
 
 
 def unit_states(

@@ -4,13 +4,11 @@ This process opens no store and no recording. Rows come in batches of some hundr
 side ever holds all of them.
 """
 
-import datetime
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID
 
 from acoupi import errors as all_errors
 from acoupi.door.caller import owner_key
@@ -26,9 +24,8 @@ from acoupi.door.wire import (
     rows_of,
 )
 from acoupi.errors import AcoupiError, ParameterError, RecordingFileError, StoreError
-from acoupi.exports.calling import CalledReader
-from acoupi.heard import RecordingFile, VerdictRow
-from acoupi.web.sensor import Health, JsonObject, Now, Plan, Sensor, Setting
+from acoupi.exports.calling import CalledReader, called
+from acoupi.web.sensor import Files, Sensor
 
 __all__ = ["DoorReader", "DoorSensor", "reader_at"]
 
@@ -121,7 +118,7 @@ class DoorSensor:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._door = _Door(folder, "sensor")
+        self._calls = _Door(folder, "sensor")
         self._reader = DoorReader(folder)
 
     @property
@@ -134,88 +131,23 @@ class DoorSensor:
         """How a process of its own reads the same: a function, and its argument."""
         return "acoupi.web.door_sensor:reader_at", str(self._folder)
 
-    def metrics(self) -> str:
-        """Return the metrics for Prometheus."""
-        return str(self._door.plain(Sensor.metrics))
-
-    def now(self) -> Now:
-        """Return the state of the sensor."""
-        found: Now = self._door.plain(Sensor.now)
-        return found
-
-    def health(self) -> Health:
-        """Return recent events."""
-        found: Health = self._door.plain(Sensor.health)
-        return found
-
-    def effort(
-        self,
-        deployment: UUID | None,
-        since: datetime.datetime | None,
-        until: datetime.datetime | None,
-    ) -> JsonObject:
-        """Return the output of ``acoupi effort --json``."""
-        given = {"deployment": deployment, "since": since, "until": until}
-        found: JsonObject = self._door.plain(Sensor.effort, **given)
-        return found
-
-    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return the file of a recording.
-
-        Raises
-        ------
-        RecordingFileError
-            If there is none, with the reason.
-        """
-        return self._door.call(self.find_file, recording_id=recording_id, clip_id=clip_id)
-
-    def read_file(
-        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
-    ) -> bytes:
-        """Return a part of the file of a recording: at most 1 MiB, less at its end."""
-        given = {"recording_id": recording_id, "offset": offset, "length": length}
-        return self._door.call(self.read_file, **given, clip_id=clip_id)
-
-    def add_verdict(self, verdict: VerdictRow) -> None:
-        """Store a person's verdict on a detection or a recording."""
-        self._door.plain(Sensor.add_verdict, verdict=verdict)
-
-    def settings_schema(self) -> JsonObject:
-        """Return the JSON Schema of all settings, those of the sensor below ``sensor``."""
-        found: JsonObject = self._door.plain(Sensor.settings_schema)
-        return found
-
-    def settings(self) -> list[Setting]:
-        """Return every setting in the order of the configuration."""
-        found: list[Setting] = self._door.plain(Sensor.settings)
-        return found
-
-    def plan_settings(self, changes: Mapping[str, Any]) -> Plan:
-        """Return the effects of changes, without making them."""
-        found: Plan = self._door.plain(Sensor.plan_settings, changes=dict(changes))
-        return found
-
-    def apply_settings(self, changes: Mapping[str, Any], by: str) -> Plan:
-        """Change settings."""
-        found: Plan = self._door.plain(Sensor.apply_settings, changes=dict(changes), by=by)
-        return found
-
-    def start_deployment(
-        self, name: str, latitude: float | None, longitude: float | None, by: str
-    ) -> JsonObject:
-        """Start a deployment; return it."""
-        given = {"name": name, "latitude": latitude, "longitude": longitude, "by": by}
-        found: JsonObject = self._door.plain(Sensor.start_deployment, **given)
-        return found
-
-    def stop_deployment(self, by: str) -> JsonObject | None:
-        """Stop recording and end the deployment; return it, None if none was running."""
-        found: JsonObject | None = self._door.plain(Sensor.stop_deployment, by=by)
-        return found
+    metrics = called(Sensor.metrics, "plain")
+    now = called(Sensor.now, "plain")
+    health = called(Sensor.health, "plain")
+    effort = called(Sensor.effort, "plain")
+    find_file = called(Files.find_file)
+    read_file = called(Files.read_file)
+    add_verdict = called(Sensor.add_verdict, "plain")
+    settings_schema = called(Sensor.settings_schema, "plain")
+    settings = called(Sensor.settings, "plain")
+    plan_settings = called(Sensor.plan_settings, "plain")
+    apply_settings = called(Sensor.apply_settings, "plain")
+    start_deployment = called(Sensor.start_deployment, "plain")
+    stop_deployment = called(Sensor.stop_deployment, "plain")
 
     def set_password(self, salt: str, password: str) -> None:
         """Set a new password for the page; see `acoupi.config.page_keys.Keys`."""
-        self._door.plain(self.set_password, salt=salt, password=password)
+        self._calls.plain(self.set_password, salt=salt, password=password)
 
 
 def reader_at(folder: str) -> DoorReader:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
@@ -26,11 +26,9 @@ from acoupi.heard import RecordingFile, RecordingRow
 from acoupi.web.making import Workshop
 from acoupi.web.ranges import range_of
 from acoupi.web.remote import Read, opened, wav_head
-from acoupi.web.sensor import Sensor
+from acoupi.web.sensor import Files
 
-__all__ = ["Files", "routes"]
-
-_Endpoint = Callable[[Request], Awaitable[Response]]
+__all__ = ["routes"]
 
 LONGEST_PICTURE_S, SHORTEST_S = 60.0, 0.01
 MOST_SLOWER = 100.0
@@ -39,24 +37,6 @@ RETRY_AFTER = "2"
 _PLAYED_BYTES = 4
 """Most bytes of a sample that browsers play."""
 _KEEP = {"Cache-Control": "private, max-age=3600"}
-
-
-class Files(Sensor, Protocol):
-    """A sensor that gives away the files of its recordings."""
-
-    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
-        """Return the file of a recording, or of one of its clips.
-
-        Raises
-        ------
-        RecordingFileError
-            If there is none, with the reason.
-        """
-
-    def read_file(
-        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
-    ) -> bytes:
-        """Return a part of it: at most 1 MiB, less at its end."""
 
 
 def routes(

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from acoupi import __version__, clock, data
+from acoupi import __version__, clock
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.web import answers, help_pages, shown
-from acoupi.web.asking import FILTERS, Ask
+from acoupi.web.asking import FILTERS, Ask, zone_named
 from acoupi.web.forms import Form, changes_in, fields_of
 from acoupi.web.parts import Access, Subject
 from acoupi.web.recent import Recent
@@ -109,8 +109,9 @@ class Pages:
         try:
             few = ask.with_limit(HEARD_NOW)
             made = answers.recordings(few)["recordings"]
-            fates = [shown.fate(one, _analyses(ask, one["recording_id"])) for one in made]
-            return answers.detections(few)["detections"], list(zip(made, fates, strict=True))
+            analyses = [ask.reader.analyses(UUID(one["recording_id"])) for one in made]
+            found = list(zip(made, map(shown.fate, made, analyses), strict=True))
+            return answers.detections(few)["detections"], found
         except ConfigurationError:
             return [], []  # nothing has been recorded yet
 
@@ -261,16 +262,12 @@ class Pages:
             base=base,
             here=path.partition("/")[0],
             now=now,
-            zone=shown.zone(self._recent.timezone()),
+            zone=zone_named(self._recent.timezone()),
             visitor=self._access.visitor(request),
             filters=FILTERS,
             **context,
         )
         return HTMLResponse(html, status, headers)
-
-
-def _analyses(ask: Ask, recording_id: str) -> Sequence[data.Analysis]:
-    return ask.reader.analyses(UUID(recording_id))
 
 
 def _deployments(ask: Ask) -> list[Any]:

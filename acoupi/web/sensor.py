@@ -8,13 +8,14 @@ from uuid import UUID
 from typing_extensions import TypedDict  # pydantic makes schemas of these, and wants it before 3.12
 
 from acoupi.exports.reader import Reader
-from acoupi.heard import VerdictRow
+from acoupi.heard import RecordingFile, VerdictRow
 
 __all__ = [
     "Change",
     "Clock",
     "DeadLetter",
     "Disk",
+    "Files",
     "Health",
     "Level",
     "LogError",
@@ -256,3 +257,21 @@ class Sensor(Protocol):
 
     def stop_deployment(self, by: str) -> JsonObject | None:
         """Stop recording and end the deployment; return it, None if none was running."""
+
+
+class Files(Sensor, Protocol):
+    """A sensor that gives away the files of its recordings."""
+
+    def find_file(self, recording_id: UUID, clip_id: UUID | None = None) -> RecordingFile:
+        """Return what there is of the file of a recording, or of that of one of its clips.
+
+        Raises
+        ------
+        RecordingFileError
+            If there is none; says why.
+        """
+
+    def read_file(
+        self, recording_id: UUID, offset: int, length: int, clip_id: UUID | None = None
+    ) -> bytes:
+        """Return a part of it: at most 1 MiB, less at its end."""

@@ -4,15 +4,14 @@ import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from acoupi.clock import nearest_second
 from acoupi.data import Analysis, AnalysisState, CaptureReport
-from acoupi.telling import clock_words, shown_seconds, shown_share
+from acoupi.telling import VERDICT_MARKS, clock_words, shown_seconds, shown_share
 from acoupi.web.flat import Recording
 from acoupi.web.sensor import JsonObject
 
-__all__ = ["FILTERS", "clock_of", "effort", "fate", "zone"]
+__all__ = ["FILTERS", "clock_of", "effort", "fate"]
 
 LEVELS = 8
 """Number of shades of an hour of effort, besides none."""
@@ -32,15 +31,6 @@ _ANALYSES = {
     AnalysisState.LEFT_OUT: "{} had no time for it",
     AnalysisState.HUB: "{} runs at the hub",
 }
-_MARKS = {"right": "✓", "wrong": "✗", "other": "≠", "unsure": "?"}
-
-
-def zone(key: str) -> datetime.tzinfo:
-    """Return a time zone; UTC where this machine does not know it."""
-    try:
-        return ZoneInfo(key)
-    except (ValueError, LookupError, OSError):
-        return datetime.UTC
 
 
 def _time(text: str, where: datetime.tzinfo, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -82,13 +72,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _mark(verdict: str | None) -> str:
-    return _MARKS.get(verdict or "", "")
-
-
 FILTERS: dict[str, Callable[..., str]] = {
     "band": _band,
-    "mark": _mark,
+    "mark": lambda verdict: VERDICT_MARKS.get(verdict or "", ""),
     "seconds": shown_seconds,
     "share": shown_share,
     "size": _size,

@@ -49,13 +49,11 @@ def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Ro
 
     def apply_settings(fields: Fields, request: Request, by: str) -> str:
         """Change settings, as they were planned."""
-        del request
         sensor.apply_settings(_changes(fields), by)
         return "/settings"
 
     def start_deployment(fields: Fields, request: Request, by: str) -> str:
         """Start a deployment."""
-        del request
         latitude = _degrees(fields, "latitude", 90)
         longitude = _degrees(fields, "longitude", 180)
         sensor.start_deployment(_text(fields, "name"), latitude, longitude, by)
@@ -63,7 +61,6 @@ def routes(sensor: Sensor, access: Access, subject: Subject = SENSOR) -> list[Ro
 
     def stop_deployment(fields: Fields, request: Request, by: str) -> str:
         """Stop recording, and end the deployment."""
-        del fields, request
         sensor.stop_deployment(by)
         return "/deployment"
 

@@ -60,7 +60,6 @@ class _RecorderConfig(BaseModel):
         >>> PARecorderConfig.setup(["--microphone.samplerate", "192000"], prefix="microphone").samplerate
         192000
         """  # noqa: E501 - an example is one line
-        del prompt
         options = _Options(args, prefix)
         values: dict[str, Any] = {}
         for name, value in options.values.items():

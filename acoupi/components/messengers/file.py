@@ -14,6 +14,7 @@ from acoupi.components.messengers.config import FileConfig
 from acoupi.errors import HealthCheckError, MessageSendError
 from acoupi.home import home_dir
 from acoupi.opening import open_file
+from acoupi.writing import sync_folder
 
 __all__ = ["FileMessenger"]
 
@@ -94,7 +95,7 @@ class FileMessenger(types.Messenger):
                 file.truncate(size)
                 raise
         if is_new:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
 
 def _why(err: OSError, path: Path) -> str | None:
@@ -111,14 +112,6 @@ def _line_end(descriptor: int, size: int) -> bytes:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _entry(message: data.Message) -> dict[str, Any]:

@@ -271,7 +271,6 @@ class UnusableMessenger(types.Messenger):
 
     def send_message(self, message: data.Message) -> data.Response:
         """Raise `MessageSendError`: nothing is sent, and nothing is lost."""
-        del message
         raise MessageSendError(self._error.message, self._error.help, why=self._error.why)
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ from acoupi.components.stores.values import (
 )
 from acoupi.pace import LAST, Progress
 
-__all__ = ["AnalysisTables"]
+__all__ = ["AnalysisTables", "row_of"]
 
 _DAY = 86_400 * 1_000_000
 _FINAL = "('done', 'skipped', 'failed', 'left_out', 'hub')"
@@ -171,7 +171,7 @@ class AnalysisTables:
         with self._database.writing() as connection:
             if self.backlog.policy == "thin":
                 _take_in_arrived(connection)
-            row = _row_of(connection, recording.id, "begin an analysis", recording.path)
+            row = row_of(connection, recording.id, "begin an analysis", recording.path)
             return _begin(connection, row, recording.id, name_model)
 
     def begin_newest_analysis(
@@ -194,7 +194,7 @@ class AnalysisTables:
                 values = {"rows": f"[{row}]"}
                 found = load_recordings(connection, sql.RECORDINGS_BY_ROW, values)[row]
                 return found, _begin(connection, row, as_id(id_), name_model)
-            row = _row_of(connection, recording.id, "begin an analysis", recording.path)
+            row = row_of(connection, recording.id, "begin an analysis", recording.path)
             return recording, _begin(connection, row, recording.id, name_model)
 
     def end_analysis(self, analysis: data.Analysis) -> None:
@@ -209,7 +209,7 @@ class AnalysisTables:
             If the recording is not stored.
         """
         with self._database.writing() as connection:
-            row = _row_of(connection, analysis.recording_id, "end an analysis")
+            row = row_of(connection, analysis.recording_id, "end an analysis")
             stored = _analysis(connection, row, analysis.recording_id, analysis.name_model)
             now = ended(stored, analysis)
             if now is stored:
@@ -379,7 +379,8 @@ def _take_in_arrived(connection: sqlite3.Connection) -> None:
             connection.execute(_LEAVE_OUT, values)
 
 
-def _row_of(connection: sqlite3.Connection, id_: UUID, action: str, path: object = None) -> int:
+def row_of(connection: sqlite3.Connection, id_: UUID, action: str, path: object = None) -> int:
+    """Return the row of a recording; one that is not stored is refused."""
     row = connection.execute(sql.ROW_OF_RECORDING, {"id": id_.bytes}).fetchone()
     if row is None:
         raise unknown_recordings(action, [(id_, path)])

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from acoupi import data
 from acoupi.components.stores import sql
-from acoupi.components.stores.analysis_tables import AnalysisTables
+from acoupi.components.stores.analysis_tables import AnalysisTables, row_of
 from acoupi.components.stores.behind_door import metadata_door
 from acoupi.components.stores.clip_tables import ClipTables
 from acoupi.components.stores.database import Database
@@ -173,7 +173,7 @@ class SqliteStore(
             "state": state.value,
         }
         with self._database.writing() as connection:
-            self._row_of(connection, recording.id, "end a recording", recording.path)
+            row_of(connection, recording.id, "end a recording", recording.path)
             connection.execute(sql.END_RECORDING, values)
 
     def get_recordings(self, ids: list[UUID]) -> WithOutputs:
@@ -275,7 +275,7 @@ class SqliteStore(
             If its recording is not stored.
         """
         with self._database.writing() as connection:
-            self._row_of(connection, verdict.recording_id, "add a verdict")
+            row_of(connection, verdict.recording_id, "add a verdict")
             put_verdict(connection, verdict)
 
     def get_recording_model_outputs(self, recording: data.Recording) -> list[data.ModelOutput]:
@@ -422,15 +422,6 @@ class SqliteStore(
         with self._database.reading() as connection:
             found = load_outputs(connection, connection.execute(statement, values))
         return [output for _, output in found]
-
-    @staticmethod
-    def _row_of(
-        connection: sqlite3.Connection, id_: UUID, action: str, path: Path | None = None
-    ) -> int:
-        row = connection.execute(sql.ROW_OF_RECORDING, {"id": id_.bytes}).fetchone()
-        if row is None:
-            raise unknown_recordings(action, [(id_, path)])
-        return int(row[0])
 
     @staticmethod
     def _refuse_shared_path(

@@ -15,7 +15,7 @@ from typing import Literal
 from acoupi import clock
 from acoupi.components.stores import sql
 from acoupi.components.stores.database import Database, stores_that_only_read
-from acoupi.components.stores.unsent import has_sound_tables
+from acoupi.components.stores.unsent import has_sound_tables, put_standing
 from acoupi.components.stores.values import from_microseconds, to_microseconds
 
 __all__ = ["Change", "HubStanding", "Unreported", "hub_standing", "known_on"]
@@ -231,7 +231,7 @@ class Unreported:
         """
         triggers = dict(_triggers())
         with self._database.reading() as connection:
-            if _are_there(connection, triggers):
+            if dict(connection.execute(_MADE).fetchall()) == triggers:
                 standing = _standing(connection)
                 if standing is not None and standing.hub == hub:
                     return standing
@@ -313,15 +313,7 @@ class Unreported:
 
     def settle(self, trouble: str | None, rests_for: float = 0) -> None:
         """Note how a pass ended, and for how many seconds nothing is to be sent."""
-        now = clock.utc_now()
-        until = now + datetime.timedelta(seconds=rests_for)
-        values = {"trouble": trouble, "until": to_microseconds(until) if rests_for else None}
-        with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE hub_standing SET trouble = :trouble, rests_until_us = :until,"
-                " failures = CASE WHEN :trouble IS NULL THEN 0 ELSE failures + 1 END",
-                values,
-            )
+        put_standing(self._database, "hub_standing", trouble, rests_for)
 
 
 def hub_standing(path: Path) -> HubStanding | None:
@@ -357,10 +349,6 @@ def known_on(path: Path, now: datetime.datetime) -> datetime.datetime:
     if not stamp:
         return now
     return from_microseconds(max(stamp + 1, min(newest, to_microseconds(now))))
-
-
-def _are_there(connection: sqlite3.Connection, triggers: dict[str, str]) -> bool:
-    return dict(connection.execute(_MADE).fetchall()) == triggers
 
 
 def _make(connection: sqlite3.Connection, triggers: dict[str, str], hub: str) -> None:

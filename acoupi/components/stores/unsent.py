@@ -28,6 +28,7 @@ __all__ = [
     "UnsentSound",
     "begin_to_note",
     "has_sound_tables",
+    "put_standing",
     "sound_standing",
 ]
 
@@ -222,8 +223,10 @@ class UnsentSound:
             if not is_there and policy == "none":
                 return None
             made = dict(connection.execute(_MADE).fetchall())
-            if is_there and made == triggers and _is_for(connection, hub, policy):
-                return _standing(connection)
+            if is_there and made == triggers:
+                known = connection.execute(_POLICY).fetchone()
+                if known == (hub, policy):
+                    return _standing(connection)
         with self._database.writing() as connection:
             _make(connection, triggers, hub, policy)
             return _standing(connection)
@@ -254,14 +257,19 @@ class UnsentSound:
 
     def settle(self, trouble: str | None, rests_for: float = 0) -> None:
         """Note how a pass ended, and for how many seconds nothing is to be sent."""
-        until = clock.utc_now() + datetime.timedelta(seconds=rests_for)
-        values = {"trouble": trouble, "until": to_microseconds(until) if rests_for else None}
-        with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE hub_sound_standing SET trouble = :trouble, rests_until_us = :until,"
-                " failures = CASE WHEN :trouble IS NULL THEN 0 ELSE failures + 1 END",
-                values,
-            )
+        put_standing(self._database, "hub_sound_standing", trouble, rests_for)
+
+
+def put_standing(database: Database, table: str, trouble: str | None, rests_for: float) -> None:
+    """Note how a pass ended, and for how many seconds nothing is to be sent."""
+    until = clock.utc_now() + datetime.timedelta(seconds=rests_for)
+    values = {"trouble": trouble, "until": to_microseconds(until) if rests_for else None}
+    with database.writing() as connection:
+        connection.execute(
+            f"UPDATE {table} SET trouble = :trouble, rests_until_us = :until,"
+            " failures = CASE WHEN :trouble IS NULL THEN 0 ELSE failures + 1 END",
+            values,
+        )
 
 
 def begin_to_note(database: Database, policy: HubAudio) -> None:
@@ -290,10 +298,6 @@ def sound_standing(path: Path) -> SoundStanding | None:
 def has_sound_tables(connection: sqlite3.Connection) -> bool:
     """Return whether a store tracks the sound for a hub."""
     return connection.execute(_IS_THERE).fetchone() is not None
-
-
-def _is_for(connection: sqlite3.Connection, hub: str, policy: HubAudio) -> bool:
-    return bool(connection.execute(_POLICY).fetchone() == (hub, policy))
 
 
 def _make(

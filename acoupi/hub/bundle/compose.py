@@ -127,12 +127,10 @@ class HubSite(Site):
 
     def setting(self, name: str, default: str) -> str:
         """Return the default: setup has made the choices."""
-        del name
         return default
 
     def volumes(self, stack: Stack) -> Mapping[str, str]:
         """Return none: all are folders."""
-        del stack
         return {}
 
     def blocks(self, stack: Stack) -> list[Block]:
@@ -145,7 +143,6 @@ class HubSite(Site):
 
     def service(self, service: Service, stack: Stack) -> Block:
         """Return a service."""
-        del stack
         return Block(
             name=service.name,
             memory=mebibytes(service.limits.memory_bytes),

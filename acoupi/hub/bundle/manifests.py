@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from acoupi.bundles.cluster import Cluster
-from acoupi.bundles.compose_file import HEALTH, SOCKET_FOLDER, Block
+from acoupi.bundles.compose_file import SOCKET_FOLDER, Block
 from acoupi.bundles.manifests import (
-    PULSE_PATIENCE,
+    budget,
+    claim,
     container_of,
+    is_fresh,
     literal,
     namespace,
     pod_name,
     pod_rights,
     policy,
+    probes,
     requests_of,
 )
 from acoupi.config.yaml_documents import write_yaml
@@ -100,31 +103,18 @@ def hub_documents(site: HubSite, cluster: Cluster, *, scales: bool = False) -> l
     choices = site.choices
     stack = hub_stack(choices)
     pods = [_Pod(one, site, cluster, scales=scales) for one in stack.services]
-    claims = [_claim(cluster, DATABASE)] if choices.has_own_database else []
-    claims += [] if choices.keeps_audio_in_bucket else [_claim(cluster, "audio")]
+    claims = [claim(cluster, DATABASE)] if choices.has_own_database else []
+    claims += [] if choices.keeps_audio_in_bucket else [claim(cluster, "audio")]
     return [
         namespace(cluster),
         *claims,
         policy(cluster, "nobody", {}, ["Ingress", "Egress"]),
         *(document for one in pods for document in one.policies(stack.services)),
         *(one.service() for one in pods if one.role in PORTS),
-        *(one.budget() for one in pods if one.role in {DATABASE, INGEST}),
+        *(budget(one.metadata(), one.selector) for one in pods if one.role in {DATABASE, INGEST}),
         *(one.runs() for one in pods),
         *(document for one in pods for document in one.scaling()),
     ]
-
-
-def _claim(cluster: Cluster, name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": cluster.namespace},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": cluster.storage_class,
-            "resources": {"requests": {"storage": cluster.storage}},
-        },
-    }
 
 
 @dataclass(frozen=True)
@@ -225,19 +215,6 @@ class _Pod:
             "spec": {**headless, **spec},
         }
 
-    def budget(self) -> dict[str, Any]:
-        """Return the budget that keeps `kubectl drain` from ending it."""
-        return {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": self.metadata(),
-            "spec": {
-                "minAvailable": 1,
-                "selector": self.selector,
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
-        }
-
     # --- what runs ----------------------------------------------------------------------
 
     def runs(self) -> dict[str, Any]:
@@ -323,27 +300,14 @@ class _Pod:
             **({"ports": [{"containerPort": PORTS[self.role]}]} if self.role in PORTS else {}),
             "resources": requests_of(block),
             "volumeMounts": mounts,
-            "readinessProbe": {
-                "exec": {"command": [literal(one) for one in block.health[1:]]},
-                "periodSeconds": int(HEALTH["health_interval"]),
-                "timeoutSeconds": int(HEALTH["health_timeout"]),
-                "failureThreshold": int(HEALTH["health_retries"]),
-            },
-            "livenessProbe": {
-                **self._alive(),
-                "initialDelaySeconds": int(HEALTH["health_start"]),
-                "periodSeconds": 60,
-                "timeoutSeconds": 10,
-                "failureThreshold": 3,
-            },
+            **probes(block, self._alive()),
         }
 
     def _alive(self) -> dict[str, Any]:
         """Return the liveness probe: what shows that it need not be restarted."""
         if self.role in PORTS:
             return {"tcpSocket": {"port": PORTS[self.role]}}
-        find = f"find {pulse_of(self.of)} -newermt '{PULSE_PATIENCE}' | grep -q ."
-        return {"exec": {"command": ["sh", "-c", find]}}
+        return {"exec": {"command": list(is_fresh(pulse_of(self.of)))}}
 
     def _volumes(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yield its volumes, each with where it is mounted."""

@@ -26,6 +26,7 @@ from acoupi.programs.core.periodic import ScheduleLike, as_schedule, seconds_bet
 from acoupi.programs.core.workers import (
     DEFAULT_QUEUE,
     RECORDING_QUEUE,
+    RECORDING_TASK,
     SINGLE_WORKER_CONFIG,
     WorkerConfig,
 )
@@ -62,6 +63,11 @@ class ProgramTask(Task):
     """The tasks that receive its return value, and the queues they are sent to."""
     outbox: Callable[[Callable[[], None]], None] | None = None
     """Sends return values later, where a worker must not wait for the broker; None: at once."""
+
+    @property
+    def records(self) -> bool:
+        """Whether it records, as its name or its queue says."""
+        return self.name == RECORDING_TASK or self.home_queue == RECORDING_QUEUE
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, send its return value to the callbacks, and return it.

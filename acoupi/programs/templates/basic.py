@@ -20,7 +20,6 @@ from acoupi.programs.core.workers import (
     DEFAULT_QUEUE,
     DEFAULT_WORKER_CONFIG,
     RECORDING_QUEUE,
-    RECORDING_TASK,
 )
 from acoupi.programs.templates.configuration import (
     AudioConfiguration,
@@ -308,11 +307,7 @@ class BasicProgram(AcoupiProgram[C]):
             settle()
 
     def _recording_tasks(self) -> list[ProgramTask]:
-        return [
-            task
-            for task in self.tasks.values()
-            if task.name == RECORDING_TASK or task.home_queue == RECORDING_QUEUE
-        ]
+        return [task for task in self.tasks.values() if task.records]
 
     def _report_pending(self) -> None:
         captured = getattr(self.store, "get_captured_recordings", None)

@@ -8,7 +8,7 @@ import pytest
 import acoupi
 from acoupi.programs.core.workers import AcoupiWorker, WorkerConfig
 from acoupi.programs.demo import Program
-from acoupi.stack.access import Access, access_of, mounts_for, place_table
+from acoupi.stack.access import ACCESS, NONE, Access, Job, Place, access_of, mounts_for
 from acoupi.stack.doors import door_keeper, door_roles
 from acoupi.stack.settings import Settings
 from acoupi.stack.stack import Stack, stack_for
@@ -133,6 +133,32 @@ def test_a_place_below_another_is_mounted_where_less_or_more_may_be_done_with_it
 
 
 # --- docs/security.md ---
+
+WORDS: dict[Place, str] = {
+    "config": "`config/` without secrets, `app.py`",
+    "data": "`data/`, with the databases",
+    "spool": "`data/spool/`, or `paths.tmp_audio`",
+    "recordings": "`data/recordings/`, or `paths.recordings`",
+    "cache": "`data/cache/`: models that libraries fetched",
+    "outbox": "the database or file of messages, if it is not in `data/`",
+    "keys": "certificates and keys of messengers",
+    "read": "other files that are marked as read only",
+    "written": "other files and folders that the configuration names",
+}
+
+
+def place_table() -> str:
+    jobs: tuple[Job, ...] = ("recorder", "model", "manager", "sender", "beat", "web")
+    rows = [
+        ("", *jobs),
+        ("---",) * (len(jobs) + 1),
+        *(
+            (WORDS[place], *(of.get(job, NONE).name.lower() for job in jobs))
+            for place, of in ACCESS.items()
+        ),
+        ("its own folder in `log/` and in `run/`", *(["write"] * len(jobs))),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def test_the_page_shows_the_table() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acoupi.bundles.engine import Answer, Storage
+from acoupi.bundles.engine import Answer, Host, Storage
 from acoupi.bundles.preflight import CHECKS, run_preflight
 from acoupi.bundles.rendering import Manifest
 from acoupi.system import Sensor, Settings
@@ -300,6 +300,13 @@ def test_a_home_that_cannot_be_mounted_is_refused(sensor: Settings, case: str) -
 
     assert str(sensor.home) in lines[0]
     assert why in lines[1]
+
+
+def test_the_file_system_of_a_path_is_the_one_mounted_nearest_above_it() -> None:
+    storage = Host().storage(Path("/proc/self/nothing/here"))
+
+    assert storage is not None
+    assert (storage.kind, storage.mounted_on) == ("proc", Path("/proc"))
 
 
 def test_a_mount_that_everyone_may_see_will_do(sensor: Settings) -> None:
