@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from acoupi import data
+from acoupi.deferred import DeferredModel
 from acoupi.effort import PlanFrom
 from acoupi.heard import VerdictRow
 from acoupi.provenance import Provenance
@@ -39,7 +40,7 @@ PROGRAM = "[A-Za-z0-9_.]+(:[A-Za-z0-9_]+)?"
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
+class _Strict(DeferredModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from acoupi.bundles.engine import OVERRIDE_FILE
+from acoupi.deferred import DeferredModel
 from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -42,14 +41,14 @@ def private_files(settings: Settings) -> tuple[Path, ...]:
     return settings.secrets_file, settings.home / OVERRIDE_FILE
 
 
-class Member(BaseModel):
+class Member(DeferredModel):
     """What must be true of one file of a backup."""
 
     bytes: int
     sha256: str
 
 
-class Contents(BaseModel):
+class Contents(DeferredModel):
     """What a backup says of itself."""
 
     format: int

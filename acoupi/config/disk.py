@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from acoupi.deferred import DeferredModel
 from acoupi.space import FileClass, OnFull, SpacePolicy, schedule_rate
 
 __all__ = ["Disk", "policy_of"]
@@ -37,7 +38,7 @@ def _shares(folders: dict[str, float]) -> dict[str, float]:
     return folders
 
 
-class Quotas(BaseModel):
+class Quotas(DeferredModel):
     """Percent of the disk that files of a class may take; none: no limit."""
 
     unremarkable: float | None = Field(
@@ -60,7 +61,7 @@ class Quotas(BaseModel):
         return self
 
 
-class Disk(BaseModel):
+class Disk(DeferredModel):
     """What is deleted when a disk fills, and in which order."""
 
     enabled: bool = Field(

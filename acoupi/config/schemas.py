@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
-from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 
 from acoupi.config.tree import ConfigTree, describe, is_section
 
@@ -114,7 +115,13 @@ def _fault(node: ConfigTree) -> str | None:
 def _is_scalar(kind: Any) -> bool:
     if typing.get_origin(kind) is Literal:
         return all(isinstance(one, str | int | bool | NoneType) for one in typing.get_args(kind))
-    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, Enum | AnyUrl))
+    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, (Enum, *_urls())))
+
+
+def _urls() -> tuple[type, ...]:
+    """Return the base of pydantic's URLs; a schema with one has loaded their module (0.2 MB)."""
+    networks = sys.modules.get("pydantic.networks")
+    return (networks.AnyUrl,) if networks else ()
 
 
 def _has_items(kind: Any) -> bool:

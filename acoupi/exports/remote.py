@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import requests
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 
 import acoupi
 from acoupi import data
 from acoupi.components.stores.reader import StatementReader
+from acoupi.deferred import DeferredModel
 from acoupi.door.wire import Answer, Trouble, pack, parse, result_of, rows_of
 from acoupi.effort import EffortHistory
 from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
@@ -41,7 +42,7 @@ CHUNK = 2**16
 T = TypeVar("T")
 
 
-class _Strict(BaseModel):
+class _Strict(DeferredModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

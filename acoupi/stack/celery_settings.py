@@ -1,11 +1,13 @@
 """How Celery is set: what may be chosen of it, and what published programs know of it."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from acoupi.deferred import DeferredModel
 
 __all__ = ["CeleryConfig", "CelerySettings"]
 
 
-class CeleryConfig(BaseModel):
+class CeleryConfig(DeferredModel):
     """Celery settings under the names and defaults that published programs know.
 
     Kept so that code which reads them still runs. A sensor runs on
@@ -31,7 +33,7 @@ class CeleryConfig(BaseModel):
     """Seconds."""
 
 
-class CelerySettings(BaseModel):
+class CelerySettings(DeferredModel):
     """What may be set of Celery: ``config/celery.json``.
 
     Serialisation is not among it: messages are JSON, and nothing else is read.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from acoupi import clock
 from acoupi.audio.files import strange_entries
@@ -18,6 +18,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
+from acoupi.deferred import DeferredModel
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
@@ -58,7 +59,7 @@ __all__ = [
 ]
 
 
-class CeleryStatus(BaseModel):
+class CeleryStatus(DeferredModel):
     """The state of the workers."""
 
     state: Literal["ok", "notok", "unavailable"]
@@ -72,7 +73,7 @@ class CeleryStatus(BaseModel):
     message: str | None = None
 
 
-class ProgramState(BaseModel):
+class ProgramState(DeferredModel):
     """The state of the program."""
 
     status: Literal["ok", "unhealthy", "error"]
@@ -82,7 +83,7 @@ class ProgramState(BaseModel):
     message: str | None = None
 
 
-class ServicesStatus(BaseModel):
+class ServicesStatus(DeferredModel):
     """Where the services run."""
 
     target: str
@@ -92,7 +93,7 @@ class ServicesStatus(BaseModel):
     message: str | None = None
 
 
-class MicrophoneState(BaseModel):
+class MicrophoneState(DeferredModel):
     """The state of the microphone, from the last recording and anything that prevents the next."""
 
     recorded_on: AwareDatetime | None = None
@@ -108,7 +109,7 @@ class MicrophoneState(BaseModel):
     """Why the last recording is shorter than planned."""
 
 
-class AcoupiStatus(BaseModel):
+class AcoupiStatus(DeferredModel):
     """The state of the sensor."""
 
     celery: CeleryStatus
