@@ -5,7 +5,9 @@ from enum import Enum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from acoupi.deferred import DeferredModel
 
 __all__ = [
     "CLIPPING",
@@ -43,7 +45,7 @@ Level = Annotated[float, BeforeValidator(lambda level: level if level > LOWEST_D
 """dB below full scale, 0 being the largest sample there is; no less than `LOWEST_DBFS`."""
 
 
-class MicrophoneHealth(BaseModel):
+class MicrophoneHealth(DeferredModel):
     """Signs of a faulty microphone, measured in a recording."""
 
     model_config = ConfigDict(frozen=True)
@@ -97,7 +99,7 @@ class IncompleteReason(str, Enum):
     """The file states a reason that this version does not know."""
 
 
-class BootClock(BaseModel):
+class BootClock(DeferredModel):
     """How a time of the monotonic clock was turned into UTC."""
 
     model_config = ConfigDict(frozen=True)
@@ -108,7 +110,7 @@ class BootClock(BaseModel):
     """UTC, seconds since 1970, minus the monotonic clock, as the system clock was then."""
 
 
-class CaptureReport(BaseModel):
+class CaptureReport(DeferredModel):
     """How a recording was cut from the stream of its microphone.
 
     Frames are counted from the opening of the stream, including lost ones.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, field_validator
 
 from acoupi.captures import (
     CLIPPING,
@@ -30,6 +30,7 @@ from acoupi.captures import (
     Overrun,
 )
 from acoupi.clock import assume_utc, from_microseconds, monotonic, to_microseconds, utc_now
+from acoupi.deferred import DeferredModel
 from acoupi.provenance import Provenance
 
 __all__ = [
@@ -97,21 +98,21 @@ UTCAssumed = Annotated[AwareDatetime, BeforeValidator(assume_utc)]
 """An aware datetime; one given without a zone is taken as UTC."""
 
 
-class TimeInterval(BaseModel):
+class TimeInterval(DeferredModel):
     """A span between two local times of day; start after end wraps past midnight."""
 
     start: datetime.time
     end: datetime.time
 
 
-class DeviceInfo(BaseModel):
+class DeviceInfo(DeferredModel):
     """Description of the board."""
 
     id: str
     """Unique id of the device; empty when it cannot be read."""
 
 
-class Deployment(BaseModel):
+class Deployment(DeferredModel):
     """A sensor at a place, from its start to its end."""
 
     id: UUID = Field(default_factory=uuid4)
@@ -144,7 +145,7 @@ class Deployment(BaseModel):
         return value
 
 
-class Recording(BaseModel):
+class Recording(DeferredModel):
     """A recording, and the path of its file."""
 
     path: Path | None = Field(None, repr=True)
@@ -315,7 +316,7 @@ def _finite(score: float) -> float:
     return 1.0 if score > 0 else 0.0  # NaN is not above 0
 
 
-class BoundingBox(BaseModel):
+class BoundingBox(DeferredModel):
     """A rectangle in the spectrogram of a recording."""
 
     model_config = ConfigDict(frozen=True)
@@ -359,7 +360,7 @@ class PredictionType(str, Enum):
     """It holds exactly one sound."""
 
 
-class Detection(BaseModel):
+class Detection(DeferredModel):
     """A stretch of a recording in which a model found something."""
 
     model_config = ConfigDict(frozen=True)
@@ -418,7 +419,7 @@ class EventDetection(Detection):
     prediction_type: PredictionType = Field(default=PredictionType.EVENT, init=False, repr=False)
 
 
-class ModelOutput(BaseModel):
+class ModelOutput(DeferredModel):
     """All that one model found in one recording."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -451,7 +452,7 @@ class ModelOutput(BaseModel):
         return hash((self.id, self.name_model, self.created_on))
 
 
-class ModelOutputInfo(BaseModel):
+class ModelOutputInfo(DeferredModel):
     """A run of a model, without its detections."""
 
     id: UUID = Field(default_factory=uuid4)
@@ -496,7 +497,7 @@ class AnalysisState(str, Enum):
         return self not in (AnalysisState.RUNNING, AnalysisState.RETRY)
 
 
-class Analysis(BaseModel):
+class Analysis(DeferredModel):
     """The state of one recording with one model."""
 
     recording_id: UUID
@@ -522,7 +523,7 @@ class MessageType(str, Enum):
     ALARM = "alarm"
 
 
-class Message(BaseModel):
+class Message(DeferredModel):
     """A message to a server."""
 
     id: UUID = Field(default_factory=uuid4)
@@ -544,7 +545,7 @@ LONGEST_PAUSE = 86_400.0
 """Longest pause that a server may ask for, seconds; quotas are often daily."""
 
 
-class Response(BaseModel):
+class Response(DeferredModel):
     """Answer of a server to a message."""
 
     status: ResponseStatus
@@ -566,7 +567,7 @@ class Response(BaseModel):
         return utc_now() + datetime.timedelta(seconds=min(self.retry_after, LONGEST_PAUSE))
 
 
-class Metric(BaseModel):
+class Metric(DeferredModel):
     """A measurement of the device at a given time."""
 
     name: str

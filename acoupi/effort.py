@@ -15,7 +15,7 @@ from itertools import pairwise, zip_longest
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from acoupi import data
 from acoupi.data import (
@@ -25,6 +25,7 @@ from acoupi.data import (
     from_microseconds,
     to_microseconds,
 )
+from acoupi.deferred import DeferredModel
 from acoupi.timelines import (
     Fact,
     Piece,
@@ -60,7 +61,7 @@ _CLOCK_NOISE = _SECOND // 2
 """Tolerated difference between the times of two recordings of one stream and their frames."""
 
 
-class CapturePlan(BaseModel):
+class CapturePlan(DeferredModel):
     """When a program plans to record."""
 
     model_config = ConfigDict(frozen=True)

@@ -9,8 +9,9 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from acoupi.deferred import DeferredModel
 from acoupi.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ IMAGE = r"^[a-z0-9][A-Za-z0-9_.\-/:@]*$"
 """Valid names of images; none can be mistaken for an option."""
 
 
-class Offer(BaseModel):
+class Offer(DeferredModel):
     """The settings of a sensor, and its image, as the operator signed them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +42,7 @@ class Offer(BaseModel):
     """Image of its containers; None: the hub does not choose it."""
 
 
-class Envelope(BaseModel):
+class Envelope(DeferredModel):
     """What travels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

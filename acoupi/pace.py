@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel
-
 from acoupi.data import AwareDatetime
+from acoupi.deferred import DeferredModel
 
 __all__ = ["FEWEST", "LAST", "Pace", "Progress", "pace_of"]
 
@@ -36,7 +35,7 @@ class Progress:
     """Every n-th new recording is analysed."""
 
 
-class Pace(BaseModel):
+class Pace(DeferredModel):
     """How long the analysis of a recording takes, and how often one is made."""
 
     waiting: int

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from acoupi import __version__
+from acoupi.deferred import DeferredModel
 
 __all__ = ["IMAGE_VARIABLE", "Provenance", "provenance_of"]
 
@@ -29,7 +30,7 @@ WEIGHTS = (".pt", ".pth", ".onnx", ".tflite", ".pb", ".h5", ".keras", ".safetens
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Provenance(BaseModel):
+class Provenance(DeferredModel):
     """How an output was made; the same for every output made the same way."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())

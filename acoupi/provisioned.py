@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, JsonValue
 from acoupi.clock import shown_in_utc
 from acoupi.commit import read_whole
 from acoupi.data import AwareDatetime, Deployment
+from acoupi.deferred import DeferredModel
 from acoupi.errors import ConfigurationError
 from acoupi.home import home_dir
 
@@ -50,7 +51,7 @@ class Fetched:
     """Its format: .json, .yaml or .toml."""
 
 
-class Fault(BaseModel):
+class Fault(DeferredModel):
     """Why the sources could not be applied."""
 
     message: str
@@ -64,7 +65,7 @@ class Fault(BaseModel):
         return " ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences)
 
 
-class Followed(BaseModel):
+class Followed(DeferredModel):
     """The progress of a sensor in following its hub's settings; see `acoupi.offers`."""
 
     number: int = 0
@@ -77,7 +78,7 @@ class Followed(BaseModel):
     """Why the settings of the newest document are not in force."""
 
 
-class Provisioned(BaseModel):
+class Provisioned(DeferredModel):
     """The configuration in force, and the last attempt to update it."""
 
     generation: int = 0
@@ -106,7 +107,7 @@ class Provisioned(BaseModel):
         return f"{self.fault.text()} ({self.in_force()})" if self.fault else None
 
 
-class FromHub(BaseModel):
+class FromHub(DeferredModel):
     """A hub's settings for a home that a person set up, which override those chosen there."""
 
     target: str

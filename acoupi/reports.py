@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue
 
 from acoupi import data
+from acoupi.deferred import DeferredModel
 from acoupi.effort import PlanFrom
 from acoupi.heard import VerdictRow
 from acoupi.provenance import Provenance
@@ -45,7 +46,7 @@ _STAMP, _AFTER = "acoupi-report", "acoupi-report-after"
 _NUMBER = re.compile("[0-9]{1,18}")
 
 
-class _Strict(BaseModel):
+class _Strict(DeferredModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 

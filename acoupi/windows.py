@@ -13,10 +13,11 @@ from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from acoupi import data, sun
 from acoupi.data import from_microseconds, to_microseconds
+from acoupi.deferred import DeferredModel
 
 __all__ = [
     "DailyWindows",
@@ -39,7 +40,7 @@ _STEP = _DAY // 4
 """Time within which clocks change at most once."""
 
 
-class DailyWindows(BaseModel):
+class DailyWindows(DeferredModel):
     """The hours in which a program plans to record."""
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +55,7 @@ class DailyWindows(BaseModel):
         return daily_spans(self.intervals, zone_named(self.timezone), low, high)
 
 
-class SolarWindows(BaseModel):
+class SolarWindows(DeferredModel):
     """The time around each dawn or dusk, or between them, in which a program plans to record."""
 
     model_config = ConfigDict(frozen=True)

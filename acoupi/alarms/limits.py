@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
+
+from acoupi.deferred import DeferredModel
 
 __all__ = ["Alarms", "Key"]
 
@@ -36,7 +38,7 @@ def _web_address(value: SecretStr) -> SecretStr:
     return value
 
 
-class Alarms(BaseModel):
+class Alarms(DeferredModel):
     """Alarms: what the sensor reports about itself when something is wrong."""
 
     enabled: bool = Field(default=False, description="Whether the sensor looks for faults.")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from acoupi import data
+from acoupi.deferred import DeferredModel
 from acoupi.errors import DeviceUnavailableError, RecordingError
 
 __all__ = ["Fault", "Script", "parse_faults", "script_of"]
@@ -17,7 +18,7 @@ __all__ = ["Fault", "Script", "parse_faults", "script_of"]
 _FAULT = re.compile(r"(\w+):([^:]*):([^:]*)")
 
 
-class Fault(BaseModel):
+class Fault(DeferredModel):
     """One fault, and when it occurs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -6,11 +6,12 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from acoupi.audio.faults import Fault, parse_faults, script_of
 from acoupi.audio.simulated_source import SimulatedSource
 from acoupi.audio.sources import WIDE_SAMPLE_BYTES
+from acoupi.deferred import DeferredModel
 from acoupi.errors import ConfigurationError
 from acoupi.home import expanded
 from acoupi.rights import ReadOnly
@@ -28,7 +29,7 @@ def _path(value: Any) -> Any:
     return None if str(value) == SYNTHETIC else value
 
 
-class SimulatedAudio(BaseModel):
+class SimulatedAudio(DeferredModel):
     """What to hear instead of a microphone."""
 
     model_config = ConfigDict(extra="forbid")

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from acoupi.bundles.engine import OVERRIDE_FILE
+from acoupi.deferred import DeferredModel
 from acoupi.stack.settings import Settings
 
 __all__ = [
@@ -41,14 +40,14 @@ def private_files(settings: Settings) -> tuple[Path, ...]:
     return settings.secrets_file, settings.home / OVERRIDE_FILE
 
 
-class Member(BaseModel):
+class Member(DeferredModel):
     """Size and digest of one file of a backup."""
 
     bytes: int
     sha256: str
 
 
-class Contents(BaseModel):
+class Contents(DeferredModel):
     """The table of contents of a backup."""
 
     format: int

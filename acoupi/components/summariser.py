@@ -33,10 +33,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from acoupi import data, devices
 from acoupi.components import types
+from acoupi.deferred import DeferredModel
 
 __all__ = ["StatisticsDetectionsSummariser", "SummaryContent", "ThresholdsDetectionsSummariser"]
 
@@ -45,7 +44,7 @@ _logger = logging.getLogger(__name__)
 Scores = dict[data.Tag, list[float]]
 
 
-class SummaryInterval(BaseModel):
+class SummaryInterval(DeferredModel):
     """The window of a summary; recordings that began in it count."""
 
     starttime: str
@@ -54,7 +53,7 @@ class SummaryInterval(BaseModel):
     """The first moment after it."""
 
 
-class SummaryDeployment(BaseModel):
+class SummaryDeployment(DeferredModel):
     """The deployment of a summary."""
 
     id: str
@@ -67,7 +66,7 @@ class SummaryDeployment(BaseModel):
     """Degrees east, WGS 84; null: unknown."""
 
 
-class SummaryContent(BaseModel):
+class SummaryContent(DeferredModel):
     """The content of a summary."""
 
     timeinterval: SummaryInterval

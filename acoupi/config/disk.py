@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from acoupi.deferred import DeferredModel
 from acoupi.home import expanded
 from acoupi.space import FileClass, OnFull, SpacePolicy, schedule_rate
 
@@ -38,7 +39,7 @@ def _shares(folders: dict[str, float]) -> dict[str, float]:
     return folders
 
 
-class Quotas(BaseModel):
+class Quotas(DeferredModel):
     """Percent of the disk that files of a class may take; none: no limit."""
 
     unremarkable: float | None = Field(
@@ -61,7 +62,7 @@ class Quotas(BaseModel):
         return self
 
 
-class Disk(BaseModel):
+class Disk(DeferredModel):
     """What is deleted when a disk fills, and in which order."""
 
     enabled: bool = Field(

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from acoupi.certificates import authority_text, holds_certificates
+from acoupi.deferred import DeferredModel
 from acoupi.home import expanded
 from acoupi.space import HubAudio
 
@@ -27,7 +28,7 @@ def _authority(text: str) -> str:
     return authority_text(text) if holds_certificates(text) else text
 
 
-class Hub(BaseModel):
+class Hub(DeferredModel):
     """The hub to which the sensor reports what it hears."""
 
     url: Annotated[str, AfterValidator(_address)] | None = Field(

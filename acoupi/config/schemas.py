@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
-from pydantic import (
-    AnyUrl,
-    BaseModel,
-    InstanceOf,
-    Json,
-    RootModel,
-    SecretBytes,
-    SecretStr,
-    SkipValidation,
-)
+from pydantic import BaseModel, InstanceOf, Json, RootModel, SecretBytes, SecretStr, SkipValidation
 
 from acoupi.config.tree import ConfigTree, describe, is_section
 
@@ -147,7 +139,13 @@ def _is_scalar(kind: Any) -> bool:
         return all(isinstance(one, str | int | bool | NoneType) for one in typing.get_args(kind))
     if inspect.isclass(kind) and issubclass(kind, Enum):
         return all(isinstance(member.value, str | int | float | bool) for member in kind)
-    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, AnyUrl))
+    return kind in _SCALARS or (inspect.isclass(kind) and issubclass(kind, _urls()))
+
+
+def _urls() -> tuple[type, ...]:
+    """Return the base of pydantic's URLs; a schema with one has loaded their module (0.2 MB)."""
+    networks = sys.modules.get("pydantic.networks")
+    return (networks.AnyUrl,) if networks else ()
 
 
 def _has_items(kind: Any) -> bool:

@@ -31,6 +31,7 @@ from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
 from acoupi.config.web import Web
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.programs.core.prompts import NoUserPrompt
 from acoupi.writing import RenderedFile
@@ -58,7 +59,7 @@ LONGEST_DAYS = 36_500
 """A hundred years, as for `messaging.keep_days`."""
 
 
-class Recorder(BaseModel):
+class Recorder(DeferredModel):
     """How the recorder runs."""
 
     microphone_patience: Annotated[float | None, NoUserPrompt] = Field(
@@ -71,7 +72,7 @@ class Recorder(BaseModel):
     )
 
 
-class Spool(BaseModel):
+class Spool(DeferredModel):
     """Where recordings wait for their analysis: on the disk, or in memory while there is room."""
 
     memory_mb: Annotated[int, NoUserPrompt] = Field(
@@ -84,7 +85,7 @@ class Spool(BaseModel):
     )
 
 
-class Review(BaseModel):
+class Review(DeferredModel):
     """The recordings that are kept as a fair sample, regardless of the saving filters."""
 
     sample_size: Annotated[int, NoUserPrompt] = Field(
@@ -112,7 +113,7 @@ def _text_file(path: Path) -> Path:
     return path
 
 
-class Metrics(BaseModel):
+class Metrics(DeferredModel):
     """Metrics of the sensor for Prometheus, in a text file that node_exporter reads."""
 
     textfile: Annotated[Path, AfterValidator(_text_file)] | None = Field(
@@ -125,7 +126,7 @@ class Metrics(BaseModel):
     )
 
 
-class Clips(BaseModel):
+class Clips(DeferredModel):
     """Clips: the seconds around detections, kept in place of whole recordings."""
 
     enabled: bool = Field(
@@ -139,7 +140,7 @@ class Clips(BaseModel):
     after: float = Field(default=1.0, ge=0, le=600, description="Seconds to keep after it.")
 
 
-class BacklogSettings(BaseModel):
+class BacklogSettings(DeferredModel):
     """What to do when models are slower than the microphone."""
 
     policy: Policy = Field(
@@ -157,7 +158,7 @@ class BacklogSettings(BaseModel):
     )
 
 
-class LongestDays(BaseModel):
+class LongestDays(DeferredModel):
     """Days after which a message of each kind is no longer sent; none: it waits for ever."""
 
     alarm: float | None = Field(default=None, gt=0, le=LONGEST_DAYS, description="Alarms.")
@@ -176,7 +177,7 @@ class LongestDays(BaseModel):
     )
 
 
-class Outbox(BaseModel):
+class Outbox(DeferredModel):
     """What messages may cost on a metered link."""
 
     bytes_per_day: int | None = Field(
@@ -204,7 +205,7 @@ class Outbox(BaseModel):
     )
 
 
-class Analysis(BaseModel):
+class Analysis(DeferredModel):
     """Where models analyse the sensor's recordings."""
 
     where: Literal["sensor", "hub", "both"] = Field(

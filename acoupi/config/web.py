@@ -3,7 +3,9 @@
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
+
+from acoupi.deferred import DeferredModel
 
 __all__ = ["Web"]
 
@@ -28,7 +30,7 @@ def _proxy(text: str) -> str:
     return text
 
 
-class Web(BaseModel):
+class Web(DeferredModel):
     """The web page of the sensor."""
 
     enabled: bool = Field(default=False, description="Whether the web page is served.")

@@ -17,6 +17,8 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
+from acoupi.deferred import DeferredModel
+
 __all__ = [
     "LENGTH",
     "MOST_ANSWER_BYTES",
@@ -47,7 +49,7 @@ class TooLargeError(ValueError):
     """A document is larger than what a door accepts."""
 
 
-class _Strict(BaseModel):
+class _Strict(DeferredModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import requests
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 
 import acoupi
 from acoupi.components.stores.reader import StatementReader
+from acoupi.deferred import DeferredModel
 from acoupi.door.wire import Answer, Trouble, pack, parse, result_of, rows_of
 from acoupi.errors import HubError, HubUnavailableError, RecordingFileError
 from acoupi.exports.calling import CalledReader, called
@@ -40,7 +41,7 @@ _SECONDS = re.compile("[0-9]{1,6}")
 T = TypeVar("T")
 
 
-class _Strict(BaseModel):
+class _Strict(DeferredModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

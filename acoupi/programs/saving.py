@@ -4,16 +4,17 @@ import datetime
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from acoupi import components, data
 from acoupi.components import types
+from acoupi.deferred import DeferredModel
 from acoupi.programs.fields import TimeOfDay
 
 __all__ = ["SaveRecordingFilter", "saving_filters"]
 
 
-class SaveRecordingFilter(BaseModel):
+class SaveRecordingFilter(DeferredModel):
     """What to keep: a recording is kept if any of these accepts it."""
 
     starttime: TimeOfDay = Field(

@@ -9,7 +9,7 @@ from typing import Any
 from acoupi import data
 from acoupi.clock import shown_in_utc
 from acoupi.components import types
-from acoupi.components.stores.healing import told_by
+from acoupi.components.stores.healings import told_by
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.effort import gap_now, horizon
 from acoupi.programs.effort_facts import effort_facts

@@ -13,7 +13,7 @@ from acoupi.alarms.floors import DAYS, floor_limit, hour_floor, hour_of, known_d
 from acoupi.alarms.limits import Alarms
 from acoupi.backlog import Backlog
 from acoupi.components.stores.alarms import SqliteAlarmStore
-from acoupi.components.stores.healing import told_by
+from acoupi.components.stores.healings import told_by
 from acoupi.devices.board import board_temperature, has_low_voltage
 from acoupi.devices.clock import is_clock_synchronised
 from acoupi.effort import CapturePlan, EffortHistory, PlanFrom, gap_now, horizon

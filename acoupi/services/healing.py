@@ -22,15 +22,8 @@ from acoupi.audio.guano import CLIP_OF
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore, faults
 from acoupi.components.stores.database import Database
-from acoupi.components.stores.healing import (
-    Healing,
-    database_of,
-    find_damage,
-    healings_of,
-    note_emptied,
-    set_aside,
-    take_over,
-)
+from acoupi.components.stores.healing import find_damage, note_emptied, set_aside, take_over
+from acoupi.components.stores.healings import Healing, database_of, healings_of
 from acoupi.data import EffortSpan, EffortState
 from acoupi.deployed import deployed_here
 from acoupi.effort import CapturePlan
@@ -39,12 +32,10 @@ from acoupi.home import spool_folders
 from acoupi.programs import AcoupiProgram
 from acoupi.services.alarm_file import alarms_file
 from acoupi.services.backlog import plan_of
-from acoupi.stack.doors import door_keeper
 from acoupi.stack.settings import Settings
-from acoupi.stack.stack import Service, Stack
 from acoupi.tasks.detection import messages_of
 
-__all__ = ["Healer", "Kept", "alarms_of", "healer_of", "kept_by"]
+__all__ = ["Healer", "Kept", "alarms_of", "kept_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,11 +114,6 @@ def _one_of(program: AcoupiProgram[Any], name: str, kind: type) -> Any:
 def _path(paths: object, name: str) -> Path | None:
     found = getattr(paths, name, None)
     return found if isinstance(found, Path) else None
-
-
-def healer_of(stack: Stack) -> Service | None:
-    """Return the worker that heals the stores: the one that keeps them, else the first."""
-    return door_keeper(stack) or next(iter(stack.workers), None)
 
 
 class Healer:

@@ -218,25 +218,35 @@ class _MeteredConnection:
         return self.meter
 
 
+class _ClassesOnly(ModuleType):
+    """A module that has any class that is asked of it, for libraries that only name them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (Exception,), {})
+
+
 def _library() -> ModuleType:
     """Import the connections of the redis library, without the rest of its package.
 
     They are then removed from `sys.modules`, so that a later ``import redis`` (by a
-    program, or by kombu) loads the complete package. A version of the library whose
-    connections need their package is imported as usual.
+    program, or by kombu) loads the complete package, and ``import asyncio`` the real
+    one. A version of the library whose connections need more is imported as usual.
     """
     if "redis" in sys.modules:
         return import_module("redis.connection")
     bare = ModuleType("redis")
     spec = find_spec("redis")
     bare.__path__ = list(spec.submodule_search_locations or ()) if spec else []
-    sys.modules["redis"] = bare
+    stand_in = {} if "asyncio" in sys.modules else {"asyncio": _ClassesOnly("asyncio")}
+    sys.modules.update(redis=bare, **stand_in)
     try:
         return import_module("redis.connection")
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, TypeError):
         pass
     finally:
-        for name in [one for one in sys.modules if one.partition(".")[0] == "redis"]:
+        for name in [one for one in sys.modules if one.partition(".")[0] in {"redis", *stand_in}]:
             del sys.modules[name]
     return import_module("redis.connection")
 

@@ -4,9 +4,10 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from acoupi import clock, data
+from acoupi.deferred import DeferredModel
 from acoupi.effort import gap_now
 from acoupi.space import FileClass, OnFull, SpacePolicy, disk_sizes, hours_left, measured_rate
 from acoupi.tasks.space import Disk, Room
@@ -16,7 +17,7 @@ __all__ = ["DiskState", "GivenUpState", "SpaceState", "space_state"]
 _LATELY = datetime.timedelta(minutes=15)
 
 
-class DiskState(BaseModel):
+class DiskState(DeferredModel):
     """A disk that recordings are written to."""
 
     folder: Path
@@ -50,7 +51,7 @@ class DiskState(BaseModel):
         return f"{free:.1f} of {total:.1f} GB free, {reserve} in reserve{left}"
 
 
-class GivenUpState(BaseModel):
+class GivenUpState(DeferredModel):
     """Files of one class that were given up."""
 
     recordings: int
@@ -59,7 +60,7 @@ class GivenUpState(BaseModel):
     last_on: data.AwareDatetime
 
 
-class SpaceState(BaseModel):
+class SpaceState(DeferredModel):
     """The room of a sensor."""
 
     disks: list[DiskState] = Field(default_factory=list)

@@ -47,7 +47,6 @@ from acoupi.services.declared_deployments import settle_deployments
 from acoupi.services.doors import go_through_door, open_doors
 from acoupi.services.duties import duties_of, kept_tasks
 from acoupi.services.entries import Entry, read_schedule
-from acoupi.services.healing import Healer, healer_of, kept_by
 from acoupi.services.logs import configure_logging, note_crash, tell
 from acoupi.services.memory_spool import keeping_in_memory
 from acoupi.services.monitor import WorkerMonitor
@@ -59,6 +58,7 @@ from acoupi.services.restarts import RestartPolicy
 from acoupi.services.showing import showing
 from acoupi.services.waiting import Watch, await_home
 from acoupi.stack.configured import read_program_name
+from acoupi.stack.doors import healer_of
 from acoupi.stack.loading import load_program_class
 from acoupi.stack.pulse import PulseFile, ServiceLock
 from acoupi.stack.settings import Settings
@@ -152,6 +152,8 @@ def _heal(
 ) -> None:
     """Heal the stores now, and whenever one is found damaged, if this worker keeps them."""
     if (one := healer_of(stack)) is not None and one.name == name:
+        from acoupi.services.healing import Healer, kept_by  # noqa: PLC0415 - 0.5 MB, in one worker
+
         healer = Healer(kept_by(program, settings))
         healer.start()
         monitor.after_task = healer.look

@@ -1,11 +1,13 @@
 """The settings of Celery: those that can be chosen, and those of published programs."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from acoupi.deferred import DeferredModel
 
 __all__ = ["CeleryConfig", "CelerySettings"]
 
 
-class CeleryConfig(BaseModel):
+class CeleryConfig(DeferredModel):
     """Celery settings under the names and defaults that published programs know.
 
     Kept so that code which reads them still runs. A sensor runs on
@@ -31,7 +33,7 @@ class CeleryConfig(BaseModel):
     """Seconds."""
 
 
-class CelerySettings(BaseModel):
+class CelerySettings(DeferredModel):
     """The settings of Celery that can be chosen: ``config/celery.json``.
 
     Serialisation is not one of them: messages are always JSON.

@@ -3,7 +3,7 @@
 from acoupi.programs.core.workers import DEFAULT_QUEUE, DETECTION_QUEUE
 from acoupi.stack.stack import Service, Stack
 
-__all__ = ["MODEL", "WEB", "door_keeper", "door_roles", "only_runs_models"]
+__all__ = ["MODEL", "WEB", "door_keeper", "door_roles", "healer_of", "only_runs_models"]
 
 MODEL = "model"
 """Role at the door of a worker that runs a model."""
@@ -17,6 +17,11 @@ def door_keeper(stack: Stack) -> Service | None:
     It is the first that serves the default queue.
     """
     return next((one for one in stack.workers if DEFAULT_QUEUE in one.queues), None)
+
+
+def healer_of(stack: Stack) -> Service | None:
+    """Return the worker that heals the stores: the one that keeps them, else the first."""
+    return door_keeper(stack) or next(iter(stack.workers), None)
 
 
 def door_roles(stack: Stack) -> dict[str, str]:

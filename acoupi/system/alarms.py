@@ -2,13 +2,12 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel
-
 from acoupi.alarms.episodes import Alarm, suspect_spans
 from acoupi.alarms.rules import RULES
 from acoupi.components.stores.alarms import SqliteAlarmStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.data import AwareDatetime, utc_now
+from acoupi.deferred import DeferredModel
 from acoupi.services.alarm_file import alarms_file
 from acoupi.stack.settings import Settings
 
@@ -17,7 +16,7 @@ __all__ = ["AlarmState", "active_alarms", "alarm_store", "every_alarm", "suspect
 _DESCRIPTIONS: dict[str, str] = {rule.key: rule.description for rule in RULES}
 
 
-class AlarmState(BaseModel):
+class AlarmState(DeferredModel):
     """One alarm."""
 
     alarm: str

@@ -1,11 +1,10 @@
 """The pending work of a sensor: recordings to process and messages to send."""
 
-from pydantic import BaseModel
-
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore
 from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError
 from acoupi.stack.settings import Settings
 from acoupi.system.home_files import configured_path
@@ -14,7 +13,7 @@ from acoupi.system.reporting import hub_state
 __all__ = ["MessagesWaiting", "left_over", "waiting_messages"]
 
 
-class MessagesWaiting(BaseModel):
+class MessagesWaiting(DeferredModel):
     """The messages that a messenger has yet to send."""
 
     messenger: str

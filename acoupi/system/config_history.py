@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 import acoupi
 from acoupi import data
@@ -20,6 +20,7 @@ from acoupi.config import Document
 from acoupi.config.documents import load_document, parsed_settings
 from acoupi.config.names import SENSOR
 from acoupi.config.sensor import sensor_schema
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError, ConfigurationError
 from acoupi.home import using_home
 from acoupi.stack.configured import read_program_name
@@ -45,7 +46,7 @@ MOST = 1000
 BEFORE = "before the history was kept"
 
 
-class InForce(BaseModel):
+class InForce(DeferredModel):
     """A configuration that came into force."""
 
     on: datetime.datetime

@@ -14,7 +14,7 @@ from acoupi.commit import is_there
 from acoupi.components.message_stores import sql as message_sql
 from acoupi.components.stores import sql as metadata_sql
 from acoupi.components.stores.database import Database, Schema, stores_that_only_read
-from acoupi.components.stores.healing import Healing, healings_of
+from acoupi.components.stores.healings import Healing, healings_of
 from acoupi.config import Document
 from acoupi.config.env_files import read_env
 from acoupi.deployed import read_deployed

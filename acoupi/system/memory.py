@@ -1,10 +1,9 @@
 """Recordings that wait in memory, and would be lost in a power cut."""
 
-from pydantic import BaseModel
-
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.sensor import load_sensor
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError
 from acoupi.home import memory_folder
 from acoupi.stack.settings import Settings
@@ -13,7 +12,7 @@ from acoupi.system.home_files import configured_path
 __all__ = ["InMemory", "in_memory"]
 
 
-class InMemory(BaseModel):
+class InMemory(DeferredModel):
     """The recordings that wait in memory."""
 
     memory_mb: int

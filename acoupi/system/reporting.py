@@ -3,13 +3,12 @@
 import datetime
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from acoupi import clock
 from acoupi.components.stores.unreported import hub_standing
 from acoupi.components.stores.unsent import sound_standing
 from acoupi.config.sensor import load_sensor
 from acoupi.data import AwareDatetime
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError
 from acoupi.printing import printable
 from acoupi.space import HubAudio
@@ -19,7 +18,7 @@ from acoupi.system.home_files import configured_path
 __all__ = ["HubState", "SoundState", "hub_state"]
 
 
-class SoundState(BaseModel):
+class SoundState(DeferredModel):
     """The sound that the hub should get and does not have yet."""
 
     policy: HubAudio
@@ -47,7 +46,7 @@ class SoundState(BaseModel):
         return f"{self.waiting} sound file{'' if self.waiting == 1 else 's'} to send{since}"
 
 
-class HubState(BaseModel):
+class HubState(DeferredModel):
     """What the hub of the sensor has, and does not have yet."""
 
     url: str

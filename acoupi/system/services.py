@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from acoupi.deferred import DeferredModel
 from acoupi.stack.settings import Settings
 from acoupi.system.sensor import Sensor
 from acoupi.targets import find_target
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 
-class UnitsStatus(BaseModel):
+class UnitsStatus(DeferredModel):
     """The state of the units."""
 
     acoupi: UnitState

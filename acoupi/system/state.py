@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from acoupi import clock
 from acoupi.audio.files import strange_entries
@@ -18,6 +18,7 @@ from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import stores_that_only_read
 from acoupi.config.sensor import load_sensor, reading_once
 from acoupi.data import AwareDatetime, Deployment, MicrophoneHealth
+from acoupi.deferred import DeferredModel
 from acoupi.deployed import known_deployed, standby_file
 from acoupi.effort import gap_now
 from acoupi.errors import AcoupiError
@@ -58,7 +59,7 @@ __all__ = [
 ]
 
 
-class CeleryStatus(BaseModel):
+class CeleryStatus(DeferredModel):
     """The state of the workers."""
 
     state: Literal["ok", "notok", "unavailable"]
@@ -79,7 +80,7 @@ class CeleryStatus(BaseModel):
         return [*self.workers, *([self.beat] if self.beat else []), *self.others]
 
 
-class ProgramState(BaseModel):
+class ProgramState(DeferredModel):
     """The state of the program."""
 
     status: Literal["ok", "unhealthy", "error"]
@@ -89,7 +90,7 @@ class ProgramState(BaseModel):
     message: str | None = None
 
 
-class ServicesStatus(BaseModel):
+class ServicesStatus(DeferredModel):
     """Where the services run."""
 
     target: str
@@ -99,7 +100,7 @@ class ServicesStatus(BaseModel):
     message: str | None = None
 
 
-class MicrophoneState(BaseModel):
+class MicrophoneState(DeferredModel):
     """The state of the microphone, from the last recording and anything that prevents the next."""
 
     recorded_on: AwareDatetime | None = None
@@ -115,7 +116,7 @@ class MicrophoneState(BaseModel):
     """Why the last recording is shorter than planned."""
 
 
-class AcoupiStatus(BaseModel):
+class AcoupiStatus(DeferredModel):
     """The state of the sensor."""
 
     celery: CeleryStatus

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from acoupi.components import SqliteMessageStore, SqliteStore
-from acoupi.components.stores.healing import Healing
+from acoupi.components.stores.healings import Healing
 from acoupi.errors import AcoupiError
 from acoupi.home import using_home
 from acoupi.services.healing import Healer, Kept, alarms_of, kept_by

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from acoupi import clock
 from acoupi.bundles.rendering import Manifest
 from acoupi.bundles.variables import ENV_FILE, chosen_variables
 from acoupi.commit import changing, commit_files, read_whole
 from acoupi.data import AwareDatetime
+from acoupi.deferred import DeferredModel
 from acoupi.errors import TargetError
 from acoupi.home import home_mark
 from acoupi.locks import lock_within
@@ -50,7 +51,7 @@ OF_HUB = (FROM_HUB, CACHE, CONFIRMED)
 Stage = Literal["switching", "judging", "good", "undone", "stuck"]
 
 
-class KeptImage(BaseModel):
+class KeptImage(DeferredModel):
     """An image that services run from."""
 
     name: str
@@ -61,7 +62,7 @@ class KeptImage(BaseModel):
     """Newest version of each store that it can open; empty if unknown."""
 
 
-class UpdateRecord(BaseModel):
+class UpdateRecord(DeferredModel):
     """One update, from its first change."""
 
     folder: str

@@ -7,14 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel
-
 from acoupi import data
 from acoupi.alarms.episodes import Alarm, judge
 from acoupi.alarms.facts import Facts
 from acoupi.alarms.limits import Alarms
 from acoupi.alarms.rules import RULES
 from acoupi.components import types
+from acoupi.deferred import DeferredModel
 
 __all__ = ["AlarmContent", "AlarmStore", "Look", "alarm_message", "generate_alarms_task"]
 
@@ -29,7 +28,7 @@ _WAITING = "waiting"
 _DESCRIPTIONS: dict[str, str] = {rule.key: rule.description for rule in RULES}
 
 
-class AlarmContent(BaseModel):
+class AlarmContent(DeferredModel):
     """The content of a message about an alarm."""
 
     alarm: str

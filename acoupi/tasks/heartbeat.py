@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from acoupi import data, devices
 from acoupi.components import types
+from acoupi.deferred import DeferredModel
 from acoupi.provisioned import read_from_hub, read_provisioned
 from acoupi.tasks.failures import FAILED
 
@@ -19,7 +20,7 @@ MetricFn = Callable[[], data.Metric | None]
 HEALTHY = "OK"
 
 
-class Heartbeat(BaseModel):
+class Heartbeat(DeferredModel):
     """A sensor's regular report on itself."""
 
     sent_on: data.AwareDatetime = Field(default_factory=data.utc_now)

@@ -14,7 +14,7 @@ import pytest
 
 from acoupi.audio.formats import read_recording
 from acoupi.components import SqliteStore
-from acoupi.components.stores.healing import Healing, healings_of
+from acoupi.components.stores.healings import Healing, healings_of
 from tests.services import eventually
 
 ACOUPI = Path(sys.executable).with_name("acoupi")

@@ -7,12 +7,13 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from acoupi.audio.simulated import SimulatedAudio
+from acoupi.deferred import DeferredModel
 from acoupi.errors import ParameterError
 
 __all__ = ["MicrophoneConfig", "PARecorderConfig", "PWRecorderConfig"]
 
 
-class _RecorderConfig(BaseModel):
+class _RecorderConfig(DeferredModel):
     """Settings that all recorders of acoupi have."""
 
     model_config = ConfigDict(extra="forbid")

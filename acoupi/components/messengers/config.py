@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from acoupi.data import MessageType
+from acoupi.deferred import DeferredModel
 from acoupi.home import home_dir
 from acoupi.rights import NoUserPrompt, ReadOnly, Sending, Server, WrittenFile
 
@@ -106,7 +107,7 @@ def check_topic(topic: str) -> str:
     return topic
 
 
-class HTTPConfig(BaseModel):
+class HTTPConfig(DeferredModel):
     """An HTTP server that receives messages by POST.
 
     A user name and password inside `base_url` are moved to `username` and
@@ -165,7 +166,7 @@ class HTTPConfig(BaseModel):
         return self
 
 
-class MQTTConfig(BaseModel):
+class MQTTConfig(DeferredModel):
     """An MQTT broker, version 5 or 3.1.1."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -245,7 +246,7 @@ class MQTTConfig(BaseModel):
         return self
 
 
-class AppriseConfig(BaseModel):
+class AppriseConfig(DeferredModel):
     """People's phones, chats and mail, by the library Apprise."""
 
     url: Annotated[SecretStr, Server, NoUserPrompt] = Field(min_length=5)
@@ -258,7 +259,7 @@ class AppriseConfig(BaseModel):
     """Seconds for one message."""
 
 
-class FileConfig(BaseModel):
+class FileConfig(DeferredModel):
     """A file that receives messages, one line of JSON each."""
 
     path: Annotated[Path, WrittenFile, Sending] = Field(

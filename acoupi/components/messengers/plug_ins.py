@@ -25,6 +25,7 @@ from acoupi.components.messengers.config import (
     HTTPConfig,
     MQTTConfig,
 )
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AcoupiError, ConfigurationError, HealthCheckError, MessageSendError
 
 __all__ = [
@@ -140,7 +141,7 @@ def _is_section(key: str) -> bool:
     return _KEY.fullmatch(key) is not None and not is_taken
 
 
-class _WithPlugIns(BaseModel):
+class _WithPlugIns(DeferredModel):
     """Writes the sections of plug-ins only where they are set.
 
     So a configuration can still be read where a plug-in that it does not use is gone.

@@ -6,16 +6,17 @@ detector and numpy imported.
 
 from typing import Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from acoupi import data
 from acoupi.components import types
+from acoupi.deferred import DeferredModel
 from acoupi.errors import AudioError, HealthCheckError
 
 __all__ = ["BandEnergyConfig", "BandEnergyModel"]
 
 
-class BandEnergyConfig(BaseModel):
+class BandEnergyConfig(DeferredModel):
     """Settings of the band-energy detector."""
 
     min_snr_db: float = Field(default=10, ge=8, le=60)

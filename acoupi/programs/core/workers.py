@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
+
+from acoupi.deferred import DeferredModel
 
 __all__ = [
     "DEFAULT_QUEUE",
@@ -24,7 +26,7 @@ RECORDING_TASK = "recording_task"
 Pool = Literal["threads", "prefork", "solo"]
 
 
-class AcoupiWorker(BaseModel):
+class AcoupiWorker(DeferredModel):
     """One worker: one process (or container) that runs the tasks of its queues.
 
     Only the worker of the recording task may touch the microphone.
@@ -48,7 +50,7 @@ class AcoupiWorker(BaseModel):
     if it has a network or runs the default queue. Others get "withheld" instead."""
 
 
-class WorkerConfig(BaseModel):
+class WorkerConfig(DeferredModel):
     """The workers of a program."""
 
     workers: list[AcoupiWorker] = Field(default_factory=list)

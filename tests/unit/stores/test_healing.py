@@ -18,14 +18,8 @@ from acoupi import data
 from acoupi.components.message_stores import SqliteMessageStore
 from acoupi.components.stores import SqliteStore
 from acoupi.components.stores.database import Database
-from acoupi.components.stores.healing import (
-    Healing,
-    database_of,
-    find_damage,
-    healings_of,
-    set_aside,
-    take_over,
-)
+from acoupi.components.stores.healing import find_damage, set_aside, take_over
+from acoupi.components.stores.healings import Healing, database_of, healings_of
 from acoupi.data import EffortSpan, EffortState
 from acoupi.errors import StoreError
 from tests import message_stores
@@ -317,7 +311,8 @@ def _digest(healing: Healing) -> str:
 KILLED = """
 import shutil
 from acoupi.components.stores import SqliteStore
-from acoupi.components.stores.healing import database_of, set_aside
+from acoupi.components.stores.healing import set_aside
+from acoupi.components.stores.healings import database_of
 from tests.stores import recording
 
 def before(home):

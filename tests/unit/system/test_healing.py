@@ -15,7 +15,7 @@ from acoupi.audio import formats
 from acoupi.audio.guano import build_guano, guano_of_recording
 from acoupi.cli.deployment import is_well
 from acoupi.components import SqliteMessageStore, SqliteStore
-from acoupi.components.stores.healing import told_by
+from acoupi.components.stores.healings import told_by
 from acoupi.effort import CapturePlan, PlanFrom, ledger
 from acoupi.errors import StoreError
 from acoupi.programs.status import StatusReport
