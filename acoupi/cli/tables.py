@@ -4,10 +4,9 @@ import os
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
-
-from rich.cells import cell_len as cells
 
 __all__ = ["layout_record", "layout_table", "width_of", "wrapped"]
 
@@ -27,6 +26,20 @@ def width_of(stream: TextIO | None = None) -> int | None:
         return shutil.get_terminal_size().columns
     said = os.environ.get("COLUMNS", "")
     return int(said) if said.isdigit() and int(said) else None
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes.
+
+    Examples
+    --------
+    >>> cells("Myotis"), cells("蝙蝠")
+    (6, 4)
+    """
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:

@@ -44,7 +44,7 @@ class ProcessTarget(Target):
 
     name: ClassVar[str] = "process"
     rights: ClassVar[str | None] = (
-        "every service sees and does what this user may "
+        "every service can do everything that this user may "
         "(acoupi setup --target systemd --system keeps them apart)"
     )
 

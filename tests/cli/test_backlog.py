@@ -103,8 +103,8 @@ def test_effort_says_what_was_left_out(run: Run, home: Path, tmp_path: Path) -> 
     ("policy", "limit", "is_behind", "told"),
     [
         ("none", "4", True, "30 s per recording, one comes every 10 s: "),
-        ("thin", "4", False, "each 4th recording is analysed; 30 s per recording"),
-        ("thin", "0.01", True, "each 4th recording is analysed; 30 s per recording"),
+        ("thin", "4", False, "every 4th recording is analysed; 30 s per recording"),
+        ("thin", "0.01", True, "every 4th recording is analysed; 30 s per recording"),
     ],
 )
 def test_status_says_how_far_behind_it_is_and_by_which_policy(

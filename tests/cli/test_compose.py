@@ -308,7 +308,7 @@ REFUSALS: dict[Callable[[FakeDocker, Path, pytest.MonkeyPatch], None], tuple[str
     no_space: ("no space for the images", "300 MB free", 3),
     edited: ("docker-compose.yml", "setup generates it", 2),
     name_in_use: ("is in use", "/srv/other/docker-compose.yml", 3),
-    other_version: ("of another version", "0.3.0", 3),
+    other_version: ("from another version", "0.3.0", 3),
     no_program: ('the program "demo"', "no module has that name", 3),
     wide_override: ("isolate its containers", "default is privileged", 3),
     port_in_use: ("/tcp is in use", "docker-compose.override.yml", 3),

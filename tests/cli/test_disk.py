@@ -72,7 +72,7 @@ def test_a_policy_that_cannot_hold_is_refused_by_name_and_changes_nothing(
     below = str(tmp_path / "a" / "c")
     for name, value, told in (
         ("reserve_megabytes", 10**9, "cannot stay free on the disk of"),
-        ("quotas", {"unremarkable": 60, "review": 41}, "101 % together"),
+        ("quotas", {"unremarkable": 60, "review": 41}, "101 %"),
         ("order", [], "order"),
         ("folders", {one: 60, other: 50}, "110%"),
         ("folders", {one: 60, below: 10}, "is below"),

@@ -38,6 +38,7 @@ def told(page: Path) -> Iterator[list[str]]:
 
 
 ASSUMED = {
+    "disk": {"paths.recordings": "/media/usb/recordings"},
     "hub": {"messaging.mqtt.host": "broker.example.org"},
     "hub-analysis": {"sensor.hub.token": "TOKEN", "sensor.hub.url": "https://hub.example.org"},
 }

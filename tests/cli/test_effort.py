@@ -191,7 +191,7 @@ def test_a_deployment_that_there_was_not_is_refused_by_name(run: Run, store: Sql
     ("args", "named"),
     [
         (["--from", "last week"], '--from cannot be "last week"'),
-        (["--from", "2025-01-01"], "does not reach into"),
+        (["--from", "2025-01-01"], "does not overlap"),
         (["--csv", "/nowhere/at/all.csv"], 'cannot write "/nowhere/at/all.csv"'),
         (["--csv", "a.csv", "--json"], "cannot be given together"),
     ],

@@ -242,7 +242,7 @@ def test_a_picture_shows_the_tone_where_it_is(heard: Heard, run: Run, tmp_path: 
     assert abs(int(brightness.argmax()) - tone) <= 3
     again = run("recordings", "picture", "a", "-o", str(tmp_path / "a.png"))
     assert again.exit_code == 2
-    assert "nothing is overwritten" in again.stderr
+    assert "files are not overwritten" in again.stderr
     assert run("detections", "picture", "1000", "-o", str(tmp_path / "b.jpg")).exit_code == 2
 
 
@@ -455,7 +455,7 @@ def test_a_clipped_recording_is_played_drawn_and_copied_from_its_clips(
     copied = run("recordings", "copy", str(tmp_path / "copies"))
 
     assert sum(map(len, played)) / 8 == pytest.approx(720, abs=4)
-    assert "the first of 2 clips" in drawn.stdout
+    assert "The first of 2 clips" in drawn.stdout
     assert "2 recordings are in" in copied.stdout
     assert "1 more no longer have a file" in copied.stderr
     copies = [json.loads(one.read_text()) for one in (tmp_path / "copies").glob("*.json")]

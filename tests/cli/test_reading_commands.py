@@ -97,4 +97,4 @@ def test_what_is_no_file_in_the_spool_is_told(run: Run, sensor: Path, tmp_path: 
     result = run("deployment", "status")
 
     shown = " ".join(f"{result.stdout} {result.stderr}".split())
-    assert "a.wav is a link, not a file, and is left alone" in shown
+    assert "a.wav is a link, not a file, and is ignored" in shown

@@ -278,7 +278,7 @@ def test_calibrate_tells_precision_and_score_and_the_next_command(
     assert result.exit_code == 0, result.stderr
     assert f"{BAT} (bats)" in result.stdout
     assert "reviewed    60" in result.stdout
-    assert "not known: 20 are needed" in result.stdout
+    assert "dicts are needed" in result.stdout
     value = json.loads((sensor / "config" / "program.json").read_text())["detections"]["threshold"]
     assert f"from the current threshold, {value:g}, up" in result.stdout
     command = result.stdout.rpartition("Next: acoupi ")[2].split()

@@ -230,7 +230,7 @@ def test_files_that_cannot_be_taken_in_are_named_with_the_reason(
         "20240701_220600.WAV": "it cannot be read: No such file or d",
         "20240701_220700.WAV": "it is a FIFO, where a file must be",
         "20990101_000010.WAV": "it says 2099-01-01 00:00:10: the clo",
-        "noon.wav": "neither the file nor its name has ",
+        "noon.wav": "neither the file nor its name has th",
         "others/": "it is a link that leaves the folder",
     }
     write(folder / "20240701_220100.WAV", wav_bytes(1, 1))

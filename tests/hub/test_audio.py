@@ -112,7 +112,7 @@ def answering(status: int, code: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "code", "raised", "words"),
     [
-        (503, "SlowDown", HubUnavailableError, "in trouble.*SlowDown"),
+        (503, "SlowDown", HubUnavailableError, "is failing.*SlowDown"),
         (403, "QuotaExceeded", HubFullError, "no room for more sound.*QuotaExceeded"),
         (507, "XMinioStorageFull", HubFullError, "no room for more sound"),
         (403, "AccessDenied", HubUnavailableError, "refuses.*AccessDenied"),
@@ -404,7 +404,7 @@ def test_who_may_hear(one_server: Server, who: str, status: int) -> None:
     assert one_server.ask("GET", str(one_server.sound), who).status_code == status
 
 
-@pytest.mark.parametrize("more", [{"format": "mp3"}, {"sha256": "x"}, {"bytes": 0}])
+@pytest.mark.parametrize("more", [{"format": "../mp3"}, {"sha256": "x"}, {"bytes": 0}])
 def test_what_describes_no_sound_is_refused(one_server: Server, more: dict[str, Any]) -> None:
     told = one_server.offer(**more)
 

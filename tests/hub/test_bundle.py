@@ -452,7 +452,7 @@ def test_a_certificate_with_another_key_is_refused(hub: Path, tmp_path: Path) ->
 
     given = NAME | {"certificate": tmp_path / "a.pem", "key": tmp_path / "b.key"}
 
-    assert "another one" in str(refusal(lambda: set_up(hub, given)).why)
+    assert "another certificate" in str(refusal(lambda: set_up(hub, given)).why)
 
 
 class Told(Engine):

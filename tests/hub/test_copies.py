@@ -182,8 +182,8 @@ def test_a_file_that_is_cut_off_damaged_or_none_changes_nothing(
     ("change", "said"),
     [
         ("INSERT INTO acoupi_hub VALUES (99)", "version 99"),
-        ("DELETE FROM acoupi_hub", "no hub"),
-        ("DROP TABLE acoupi_hub", "no hub"),
+        ("DELETE FROM acoupi_hub", "something else"),
+        ("DROP TABLE acoupi_hub", "something else"),
     ],
 )
 def test_the_copy_of_another_version_or_of_no_hub_changes_nothing(

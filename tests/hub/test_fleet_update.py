@@ -125,7 +125,7 @@ def test_an_image_that_records_silence_is_undone_by_the_hub(hub: HubDatabase, fl
     oak.follow()
 
     assert images(oak).runs == FIRST
-    assert "no sound" in fleet.last().why
+    assert "are silent" in fleet.last().why
 
 
 def test_a_rollback_on_the_sensor_is_told_to_the_hub_and_undoes_it(
@@ -220,4 +220,4 @@ def test_the_command_and_the_refusal_of_an_update_by_hand(
         {"place": "the sensor oak-1", "setting": "sensor.image", "value": A}
     ]
     refused = acoupi("update", "--image", B)
-    assert "the hub decides" in f"{refused.output} {refused.exception}"
+    assert "the hub chooses" in f"{refused.output} {refused.exception}"

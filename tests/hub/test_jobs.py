@@ -494,7 +494,7 @@ def test_a_withdrawn_worker_is_let_in_nowhere(
 
     assert queue.users == []
     assert client.get("/v1/worker").status_code == 401
-    with pytest.raises(HubError, match="does not know the worker"):
+    with pytest.raises(HubError, match="has no worker"):
         withdraw_worker(hub.database, "barn")
 
 

@@ -113,7 +113,7 @@ def test_sensors_are_listed(say: Say) -> None:
     [
         (("hub", "import", "nowhere", "--sensor", "oak-1"), "there is no sensor in"),
         (("hub", "add-sensor", "oak 1"), "cannot be called"),
-        (("hub", "withdraw", "oak-9"), "does not know the sensor"),
+        (("hub", "withdraw", "oak-9"), "has no sensor"),
         (("review", "next"), "one sensor only"),
     ],
 )

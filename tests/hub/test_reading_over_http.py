@@ -270,7 +270,7 @@ def test_people_are_added_listed_and_withdrawn(url: str, database: HubDatabase) 
     [
         (("add-person", "ana", "--role", "owner"), 'cannot be a "owner"'),
         (("add-person", "a b", "--role", "reader"), "cannot be called"),
-        (("withdraw-person", "bob"), 'not know the person "bob"'),
+        (("withdraw-person", "bob"), 'has no person "bob"'),
     ],
 )
 def test_what_cannot_be_done_with_people_is_said(

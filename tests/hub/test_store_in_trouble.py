@@ -92,7 +92,7 @@ NOT_ALLOWED = Mood(403, "AccessDenied", methods={"PUT"})
 @pytest.mark.parametrize(
     ("mood", "status", "word"),
     [
-        (AWAY, 503, "in trouble"),
+        (AWAY, 503, "is failing"),
         (FULL, 507, "XMinioStorageFull"),
         (QUOTA, 507, "QuotaExceeded"),
         (UNKNOWN_KEY, 503, "refuses"),

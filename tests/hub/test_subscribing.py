@@ -418,7 +418,7 @@ def test_strangers_are_counted_named_once_and_bounded(
     }
     url = postgres.url("subscribing")
     shown = CliRunner().invoke(app, ["hub", "sensors", "--database", url])
-    assert '2 messages of "elm-2"' in shown.output
+    assert '2 messages from "elm-2"' in shown.output
     add_sensor(database, "elm-2")
     assert "elm-2" not in {one.name for one in get_strangers(database)}
 

@@ -176,7 +176,7 @@ def test_a_damaged_file_does_not_cost_a_folder_its_others(
     heard = hear(SimulatedAudio(path=tmp_path, pace=FAST), 40)
 
     assert heard[:, 0].tolist() == [1] * 20 + [3] * 20
-    assert "b.wav is left out" in caplog.text
+    assert "b.wav is skipped" in caplog.text
 
 
 def test_a_file_of_a_folder_that_vanishes_is_left_out(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_is_in_memory_is_on_the_disk_when_the_recorder_has_stopped(
     assert (row.id, row.path) == (recording.id, spool / "a.wav")
     told = in_memory(settings)
     assert told is not None
-    assert "nothing waits" in told.words()
+    assert "nothing is waiting" in told.words()
 
 
 def test_a_spool_on_the_disk_is_as_before(home: Path) -> None:

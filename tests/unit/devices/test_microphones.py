@@ -267,7 +267,7 @@ def test_one_that_came_late_does_not_take_over_and_one_that_is_plugged_in_after_
 
     add_card(sysfs, 6, "Mic", usb=("0869", "0389", ""), port="port4")
     assert choice.choose([device(6), SERVER], name).index == 6
-    assert "takes the place" in caplog.text
+    assert "replaces the microphone" in caplog.text
 
 
 def test_a_sound_server_does_not_take_over_from_the_microphone(sysfs: Path) -> None:

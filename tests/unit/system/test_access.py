@@ -139,7 +139,7 @@ WORDS: dict[Place, str] = {
     "data": "`data/`, with the databases",
     "spool": "`data/spool/`, or `paths.tmp_audio`",
     "recordings": "`data/recordings/`, or `paths.recordings`",
-    "cache": "`data/cache/`: models that libraries fetched",
+    "cache": "`data/cache/`: models that libraries downloaded",
     "outbox": "the database or file of messages, if it is not in `data/`",
     "keys": "certificates and keys of messengers",
     "read": "other files that are marked as read only",

@@ -103,7 +103,7 @@ def test_setup_names_what_has_the_name_of_another(
 
     assert len(caught.value.lines()) == 3
     assert (name if group != "acoupi.services" else "part") in caught.value.lines()[0]
-    assert "two" in str(caught.value) or "another one has that name" in str(caught.value.why)
+    assert "two" in str(caught.value) or "another section has that name" in str(caught.value.why)
     assert not settings.home.exists()
 
 

@@ -135,7 +135,7 @@ def test_what_holds_more_than_a_container_may_see_is_not_mounted(
 ) -> None:
     path = place.format(home=settings.home)
 
-    with pytest.raises(ConfigurationError, match="cannot be given") as caught:
+    with pytest.raises(ConfigurationError, match="cannot have") as caught:
         setup(settings, "demo", "--paths.db_metadata", path)
 
     assert len(caught.value.lines()) == 3

@@ -54,7 +54,7 @@ def test_a_pulse_of_the_container_before_counts_for_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("attributes", "state", "message"),
     [
-        (inspected(Restarting=True, ExitCode=70), "restarting", "it ended with the code 70"),
+        (inspected(Restarting=True, ExitCode=70), "restarting", "it ended with exit code 70"),
         (inspected(Running=False, ExitCode=137, OOMKilled=True), "stopped", "more memory"),
         (inspected(Running=False, ExitCode=128, Error="no such file"), "stopped", "no such file"),
         (inspected(Paused=True), "not answering", "paused"),

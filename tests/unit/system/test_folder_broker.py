@@ -123,9 +123,9 @@ def test_a_message_that_kills_its_worker_is_put_aside(settings: Settings, root: 
     [
         ("[" * 200_000, "nested too deeply"),
         ("{", "Expecting"),
-        ("[1]", "no message"),
-        ('{"properties": {"delivery_tag": {}}}', "no message"),
-        ('{"properties": {"delivery_tag": "a"}, "headers": [1]}', "no message"),
+        ("[1]", "not a message"),
+        ('{"properties": {"delivery_tag": {}}}', "not a message"),
+        ('{"properties": {"delivery_tag": "a"}, "headers": [1]}', "not a message"),
         ('{"properties": {"delivery_tag": "a"}, "headers": {"compression": "gzip"}}', "compressed"),
         ('{"properties": {"delivery_tag": "a"}, "body": {"a": 1}}', "Error"),
         ('"' + "x" * 1_000_001 + '"', "the most is 1000000"),

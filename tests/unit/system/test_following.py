@@ -45,7 +45,7 @@ def follow(settings: Settings, pages: dict[str, str], **variables: str) -> str:
     [
         ({"CONFIG_URL": "http://hub/v1/settings"}, "does not name the hub and sensor"),
         ({"CONFIG_URL": ""}, "does not name the hub and sensor"),
-        ({"CONFIG_KEY": "abc"}, "no public key"),
+        ({"CONFIG_KEY": "abc"}, "not a public ed25519 key"),
         ({"CONFIG_KEY": public_key(make_key())}, "another key"),
         ({"CONFIG_EVERY": "often"}, "config_every"),
     ],
@@ -88,7 +88,7 @@ def test_a_hub_that_has_nothing_leaves_the_defaults(settings: Settings) -> None:
     assert config_of(settings).recording.duration == USUAL
     assert not follow(settings, page(1, 5))
 
-    assert "document 1 came before" in follow(settings, {URL: nothing})
+    assert "older than document 1" in follow(settings, {URL: nothing})
 
     assert config_of(settings).recording.duration == 5
 
@@ -108,7 +108,7 @@ def test_a_document_that_cannot_be_is_not_tried_again(settings: Settings) -> Non
     assert not follow(settings, page(1, 4))
     assert "duration" in follow(settings, page(3, -5, confirmed=False))
 
-    assert "document 3 of the hub is not followed" in follow(settings, page(3, -5, confirmed=False))
+    assert "document 3 of the hub is not applied" in follow(settings, page(3, -5, confirmed=False))
 
     assert config_of(settings).recording.duration == 4
     assert not follow(settings, page(4, 4))

@@ -110,7 +110,7 @@ def test_an_empty_file_is_nobodys_work(home: Path) -> None:
     home_folder.check_home(Settings(home=home))
 
     (home / "link").symlink_to("requests")
-    with pytest.raises(ConfigurationError, match="files of others"):
+    with pytest.raises(ConfigurationError, match="other files"):
         home_folder.check_home(Settings(home=home))
 
 

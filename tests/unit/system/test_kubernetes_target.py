@@ -280,7 +280,7 @@ def _claim(documents: list[Document]) -> Document:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--paths.recordings", "/media/usb/recordings"], "a pod cannot be given"),
+        (["--paths.recordings", "/media/usb/recordings"], "a pod cannot have"),
         (["--sensor.spool.memory_mb", "64"], "in memory on Kubernetes"),
     ],
 )

@@ -114,7 +114,7 @@ def test_a_backlog_within_the_limit_of_a_policy_is_no_fault() -> None:
     assert not slow.falls_behind
     assert beyond.falls_behind
     assert slow.words() == (
-        "each 5th recording is analysed; 40 s per recording, one comes every 10 s: "
+        "every 5th recording is analysed; 40 s per recording, one comes every 10 s: "
         "3.3 h behind (300 waiting)"
     )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from acoupi.bundles.engine import Answer, Host, compose_command, find_storage
+from acoupi.bundles.engine import Answer, Host, compose_command
 from acoupi.bundles.preflight import failure, run_preflight
 from acoupi.bundles.preflight.engine import version_of
 from acoupi.bundles.preflight.machine_state import Bundle
@@ -38,22 +38,6 @@ def test_versions_are_read_whatever_is_added_to_them(text: str, version: tuple[i
 def test_what_is_no_bundle_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - its subclass for JSON too
         Bundle.parse(text)
-
-
-def test_the_deepest_and_latest_mount_is_the_one_that_counts(tmp_path: Path) -> None:
-    lines = [
-        "1 0 8:1 / / rw - ext4 /dev/a rw",
-        f"2 1 8:2 / {tmp_path} rw - xfs /dev/b rw",
-        f"3 1 8:3 / {tmp_path} ro - vfat /dev/c rw",
-        f"4 1 8:4 / {tmp_path}x rw - nfs /dev/d rw",
-        "rubbish",
-    ]
-
-    storage = find_storage(tmp_path / "home", "\n".join(lines))
-
-    assert storage is not None
-    assert storage.kind == "vfat"
-    assert "ro" in storage.options
 
 
 def test_the_override_is_part_of_the_command_only_if_it_is_there(sensor: Settings) -> None:

@@ -34,7 +34,7 @@ def test_who_holds_the_lock_lives(tmp_path: Path) -> None:
 
 
 def test_a_second_service_of_one_name_is_refused(tmp_path: Path, lock: ServiceLock) -> None:
-    with pytest.raises(AlreadyRunningError, match='"recording" is running already') as caught:
+    with pytest.raises(AlreadyRunningError, match='"recording" is already running') as caught:
         ServiceLock(tmp_path, "recording").acquire(patience=0.05)
 
     assert caught.value.exit_code == 75

@@ -81,7 +81,7 @@ def test_a_service_that_died_is_not_well_whatever_its_last_pulse_said(sensor: Se
 
     assert status.celery.state == "notok"
     assert status.celery.workers[0].state == "stopped"
-    assert "ended by itself" in (status.celery.workers[0].message or "")
+    assert "stopped unexpectedly" in (status.celery.workers[0].message or "")
     assert status.celery.workers[0].pid is None
     assert status.services.acoupi == "failed"
 

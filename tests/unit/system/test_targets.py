@@ -256,7 +256,7 @@ def test_the_last_words_of_a_script_become_the_reason() -> None:
     error = script_error(Path("bin/x.sh"), "one\ntwo\n", 127)
 
     assert error.why == "one two"
-    assert script_error(Path("x"), "", 9).why == "it ended with the code 9"
+    assert script_error(Path("x"), "", 9).why == "it ended with exit code 9"
 
 
 def test_a_missing_tool_is_named(

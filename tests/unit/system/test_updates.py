@@ -69,11 +69,11 @@ def test_an_update_is_good_once_all_is_well_and_has_arrived(found: Facts, is_las
     [
         (facts(recordings=0), "no recording was made"),
         (facts(recordings=0, services=[service(last_error="no card")]), "no card"),
-        (facts(silent=2), "holds no sound"),
+        (facts(silent=2), "are silent"),
         (facts(analyses=0), "no recording was analysed"),
         (facts(services=[READY, service(state="starting")]), "it is starting"),
         (facts(services=[READY, service(health="unhealthy")]), "unhealthy"),
-        (facts(services=[service(state="stopped", message="it ended with the code 1")]), "code 1"),
+        (facts(services=[service(state="stopped", message="it ended with exit code 1")]), "code 1"),
     ],
 )
 def test_what_is_missing_is_waited_for_and_then_counts_against_it(found: Facts, why: str) -> None:
@@ -281,7 +281,7 @@ NOW = SCHEMA.version
 @pytest.mark.parametrize(
     ("images", "runs", "said"),
     [
-        ({"old": NOW, "new": NOW}, None, "does not run"),
+        ({"old": NOW, "new": NOW}, None, "is not running"),
         ({"old": NOW}, "old", "not the image of a sensor"),
         ({"old": NOW, "new": NOW - 1}, "old", "too old for this sensor"),
         ({"old": NOW, "new": NOW + 1}, "old", "newer than the acoupi that is installed"),

@@ -555,4 +555,4 @@ def test_a_clip_that_no_manager_wants_is_given_up_with_its_recording(
 
     assert state(stream, recording) is State.DELETED
     assert stream.waiting() == []
-    assert "no manager names a place" in caplog.text
+    assert "no saving manager" in caplog.text

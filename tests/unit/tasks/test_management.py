@@ -148,7 +148,7 @@ def test_without_a_place_the_file_is_deleted_with_a_warning(
 
     assert names(spool) == []
     assert count(store, data.RecordingState.DELETED) == 1
-    assert "no manager" in caplog.text
+    assert "no saving manager" in caplog.text
 
 
 @pytest.mark.parametrize(
