@@ -43,7 +43,7 @@ def test_the_hub_gives_an_image_that_crashes_a_good_one_and_that_of_before(
         fresh.eventually(lambda: sensor.last().state == "done", "the hub finds it well with it")
         assert images_of(fresh) == {id_of(good)}
         refused = fresh.acoupi("update", "--image", first)
-        assert "the hub decides" in refused.stderr
+        assert "the hub chooses" in refused.stderr
 
         sensor.give(None, minutes=8)
         done = sensor.follow()
