@@ -80,7 +80,7 @@ def _hidden(node: ConfigTree, value: Any, plain: Any, hide: Hide) -> Any:
     if isinstance(value, list | tuple) and isinstance(plain, list) and len(value) == len(plain):
         pairs = zip(value, plain, strict=True)
         return [_hidden(_child(node, i), item, one, hide) for i, (item, one) in enumerate(pairs)]
-    if node.is_secret and plain is not None:
+    if node.is_secret and plain is not None and hide is not _in_clear:
         return hide(node.place, plain if isinstance(plain, str) else json.dumps(plain))
     return plain
 
@@ -123,4 +123,9 @@ def dump_config(config: Any, indent: int = 2) -> str:
 
 def revealed(config: BaseModel) -> Any:
     """Return a configuration as JSON holds it, secrets in clear: never to be shown."""
-    return dumped(config, lambda _, value: value)
+    return dumped(config, _in_clear)
+
+
+def _in_clear(place: Place, value: str) -> str:  # noqa: ARG001
+    """Return a secret as it is; one that is no text keeps its type."""
+    return value

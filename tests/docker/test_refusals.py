@@ -83,7 +83,7 @@ REFUSALS: dict[Callable[[Bundle], None], tuple[str, str, int]] = {
     engine_in_reach: ("isolate its containers", 'spy has "/var/run/docker.sock"', 3),
     second_ear: ("isolate its containers", "spy has device_cgroup_rules", 3),
     broken: ("Docker Compose refuses", "services must be a mapping", 3),
-    other_version: ("is of another version", "0.3.0", 3),
+    other_version: ("is from another version", "0.3.0", 3),
     not_ours: ("is not an acoupi image", "label", 3),
     without_the_program: ('the program "acoupi_far.program"', "no module has that name", 3),
 }
@@ -125,7 +125,7 @@ MACHINES = {
     "home is read-only": (
         'mount --bind "$ACOUPI_HOME" "$ACOUPI_HOME" && mount -o remount,bind,ro "$ACOUPI_HOME"',
         "cannot write in ACOUPI_HOME",
-        "this user may not",
+        "this user has no permission",
     ),
 }
 """What the command finds: how its own view of the file systems is made so, and what it says."""

@@ -94,7 +94,7 @@ def test_what_asks_without_end_does_not_disturb_the_recorder(watched: Watched) -
 
     assert codes == {401, 429}
     assert sensor.pulse("recording").failed == 0
-    assert sensor.log("web").count("too often") == 1
+    assert sensor.log("web").count("Too many requests") == 1
     before = watched.recordings()
     wait_for(lambda: watched.recordings() > before, "the next recording", sensor)
 
