@@ -1,8 +1,10 @@
 """A sensor in containers that follows a hub on this machine, for tests and for the bench."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import ip_network
 
 from acoupi import data
 from acoupi.fleet.judging import Fleet
@@ -106,9 +108,10 @@ class Offered:
 @contextmanager
 def offered(bundle: Bundle, database: str) -> Iterator[Offered]:
     """Set a sensor up with a hub that its containers reach as this machine does."""
-    gateway = docker(
-        "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"
-    ).stdout.strip()
+    found = docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}").stdout
+    config = json.loads(found)[0]
+    # Some engines do not say it where the bridge was there before them; it is the first address.
+    gateway = config.get("Gateway") or str(ip_network(config["Subnet"])[1])
     private = make_key()
     with served(database, host=gateway) as address, closing(HubDatabase(database)) as hub:
         set_key(hub, public_key(private))
