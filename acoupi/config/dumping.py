@@ -127,5 +127,5 @@ def revealed(config: BaseModel) -> Any:
 
 
 def _in_clear(place: Place, value: str) -> str:
-    """Return a secret as it is; one that is no text keeps its type."""
+    """Return a secret as it is; a number, for one, stays a number."""
     return value

@@ -28,6 +28,7 @@ from pydantic import (
 from acoupi.config import load_config, parse_config_from_args, set_config_field, write_config
 from acoupi.config.questions import Question
 from acoupi.config.schemas import unsupported_settings
+from acoupi.config.validation import check_round_trip
 from acoupi.config.variables import as_variables
 from acoupi.errors import AcoupiError, ConfigurationError
 
@@ -392,3 +393,12 @@ def test_an_example_of_a_dict_is_one_that_can_be_given() -> None:
     fix = str(caught.value.help)
     assert fix == "--folders '{\"/data\": 50}'"
     assert parse_config_from_args(Shares, shlex.split(fix), False, environ={}).folders
+
+
+def test_a_section_that_is_kept_unread_is_read_back_with_its_numbers() -> None:
+    marks: dict[str, Any] = {"secret": True, "opaque": True}
+
+    class Kept(BaseModel):
+        pigeon: dict[str, Any] | None = Field(None, json_schema_extra=marks)
+
+    check_round_trip(Kept(pigeon={"port": 2323, "password": "hush", "lofts": [1, None]}))

@@ -98,7 +98,7 @@ def test_a_worker_that_has_done_nothing_yet_has_no_model_and_no_server(
 ) -> None:
     setup_program(settings, "acoupi.programs.demo", [])
 
-    heavy = FOR_THE_COMMAND_LINE - {"asyncio"} | MODEL | SERVERS | SOUND
+    heavy = FOR_THE_COMMAND_LINE | MODEL | SERVERS | SOUND
     assert imported(BUILD.format(name=worker)) & heavy == set()
 
 
@@ -107,6 +107,20 @@ def test_what_is_kept_out_of_celery_can_be_imported_later() -> None:
     code += "import yaml, psutil; print(*before & {'yaml', 'psutil', 'cffi'}, yaml.__name__)"
 
     assert imported(code) == {"yaml"}
+
+
+def test_the_stand_in_for_asyncio_is_gone_after_the_redis_library_was_imported() -> None:
+    code = """
+import sys
+from acoupi.services import own_redis
+stand_in = own_redis._ClassesOnly
+left = [name for name, one in [*sys.modules.items()] if isinstance(one, stand_in)
+        or not name.startswith("redis") and isinstance(getattr(one, "asyncio", None), stand_in)]
+print(*[name for name in left if name != "acoupi.services.own_redis"])
+import asyncio
+asyncio.run(asyncio.sleep(0))
+"""
+    assert imported(code) == set()
 
 
 def test_a_child_that_looks_for_garbage_copies_nothing_of_what_was_settled() -> None:
