@@ -1,5 +1,6 @@
 """Packages that are installed for one test: a module, and entry points in its metadata."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def install(
     entry_points
         By group: name and place.
     modules
-        Source by the path of the file; the names must be no other test's.
+        Source by the path of the file. What was imported by these names is forgotten.
     name
         Of the distribution.
     """
@@ -36,6 +37,9 @@ def install(
     for path, text in (modules or {}).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
+    tops = {Path(path).parts[0].removesuffix(".py") for path in modules or {}}
+    for imported in [one for one in sys.modules if one.split(".")[0] in tops]:
+        monkeypatch.delitem(sys.modules, imported)
     monkeypatch.syspath_prepend(folder)
     return folder
 

@@ -231,7 +231,7 @@ def test_a_queue_that_nobody_empties_leaves_room_for_the_others(
     monkeypatch.setattr(redis_transport, "MOST_WAITING", 3)
     send(app, "a", "b", "c")
 
-    with pytest.raises(OperationalError, match="it is full"):
+    with pytest.raises(OperationalError, match="detection is full"):
         send(app, "d")
 
     assert client("LLEN", "detection") == 3
