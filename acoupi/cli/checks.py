@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,9 +114,14 @@ def _noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
             warn(note)
 
 
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        logger.warning(warning)
+
+
 def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callable[[], Any]]]:
     from acoupi.config.plain_credentials import plain_credential_warnings
-    from acoupi.config.sensor import check_sensor
+    from acoupi.config.sensor import check_sensor, unread_section_warnings
     from acoupi.home import using_home
     from acoupi.services.status import check_broker
     from acoupi.system.home_files import check_files
@@ -128,11 +133,11 @@ def _steps(found: "Sensor", *, only_reads: bool) -> list[tuple[str, str, Callabl
         check_files(found.settings, owns_data=not target.has_own_python)
         files = found.settings.program_config_file, found.settings.celery_config_file
         note = _detections_at_hub(found.settings)
-        for warning in [*plain_credential_warnings(*files), *([note] if note else [])]:
-            logger.warning(warning)
+        _warn([*plain_credential_warnings(*files), *([note] if note else [])])
 
     def check_settings() -> None:
         check_sensor(found.settings)
+        _warn(unread_section_warnings(found.settings))
         home.load(found, only_reads=only_reads)
 
     def check_target() -> None:

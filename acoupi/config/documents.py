@@ -328,6 +328,7 @@ def config_files(
     names: Names = PROGRAM,
     usual: BaseModel | None = None,
     leave_out: Collection[str] = (),
+    unread: Mapping[str, Any] | None = None,
 ) -> dict[Path, RenderedFile]:
     """Return the files that hold a configuration: its secrets if it has any, then itself.
 
@@ -344,6 +345,8 @@ def config_files(
         Leave out values that are the same in this one.
     leave_out
         Names of settings without an answer: a later setup asks for them again.
+    unread
+        Sections to keep in the file as they stand there: the configuration does not have them.
 
     Raises
     ------
@@ -357,9 +360,11 @@ def config_files(
         data.pop(name)
     if usual is not None:
         data = differing(describe(type(usual)), data, dumped(usual, mask))
+    data = {**data, **(unread or {})}
     beside = path.parent / SECRETS_FILE
     old = others[beside].text if others and beside in others else read_text(beside)
-    new = updated_env(old, secrets, remove=_old_references(path) - set(secrets))
+    gone = _old_references(path) - set(secrets) - referenced_secrets(unread or {})
+    new = updated_env(old, secrets, remove=gone)
     files = {beside: RenderedFile(new, PRIVATE)} if secrets or new != old else {}
     text = f"{json.dumps(data, indent=2, ensure_ascii=False)}\n"
     return {**files, path: RenderedFile(text)}

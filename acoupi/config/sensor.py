@@ -22,11 +22,11 @@ from acoupi.alarms.limits import Alarms
 from acoupi.backlog import Policy
 from acoupi.commit import is_there
 from acoupi.config.disk import Disk
-from acoupi.config.documents import Document, config_files, load_document
+from acoupi.config.documents import Document, config_files, load_document, parsed_settings
 from acoupi.config.dumping import differing, dumped, mask
 from acoupi.config.fields import dump_config_field, set_config_field
 from acoupi.config.hub import Hub
-from acoupi.config.names import PROGRAM, SENSOR, Style
+from acoupi.config.names import PROGRAM, SENSOR, Style, nearest
 from acoupi.config.problems import as_error, unknown
 from acoupi.config.schemas import SUPPORTED, unsupported_settings
 from acoupi.config.tree import ConfigTree, describe
@@ -52,6 +52,7 @@ __all__ = [
     "set_setting",
     "setting_trees",
     "split_document",
+    "unread_section_warnings",
 ]
 
 GROUP = "acoupi.sensor"
@@ -436,7 +437,30 @@ def sensor_files(
     usual = type(sensor)()
     if sensor == usual and not is_there(path):
         return {}
-    return config_files(sensor, path, others, names=SENSOR, usual=usual)
+    unread = _unread_sections(path, type(sensor))
+    return config_files(sensor, path, others, names=SENSOR, usual=usual, unread=unread)
+
+
+def unread_section_warnings(settings: SensorPaths) -> list[str]:
+    """Name the sections of the file that nothing here reads: misspelt, or of a missing package."""
+    schema = sensor_schema()
+    return [
+        f'nothing here reads the section "{name}" of {settings.sensor_config_file}'
+        f"{_nearest_section(name, schema)}; correct its name, or install the package whose "
+        "settings these are."
+        for name in _unread_sections(settings.sensor_config_file, schema)
+    ]
+
+
+def _nearest_section(name: str, schema: type[BaseModel]) -> str:
+    found = nearest(name, list(schema.model_fields))
+    return f' (there is "{found}")' if found else ""
+
+
+def _unread_sections(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the sections of the file that the schema does not have, as they stand there."""
+    every = parsed_settings(path)
+    return {name: every[name] for name in every if name not in schema.model_fields}
 
 
 def split_document(

@@ -332,6 +332,34 @@ def test_settings_of_a_package_that_is_gone_keep_nothing_from_starting(
         load_sensor(Settings(home=sensor))
 
 
+def test_settings_of_a_package_that_is_gone_are_kept_until_it_is_back(
+    run: Run, sensor: Path, package: Package
+) -> None:
+    package.install()
+    run("config", "set", "sensor.page.password", "hunter2")
+    package.install("")
+
+    run("config", "set", "sensor.recorder.microphone_patience", "30")
+    assert run("setup", "--no-prompt").exit_code == 0
+    assert 'reads the section "page"' in run("check").stderr
+
+    package.install()
+    assert load_sensor(Settings(home=sensor)).page.password.get_secret_value() == "hunter2"
+    assert load_sensor(Settings(home=sensor)).recorder.microphone_patience == 30
+    assert "reads the section" not in run("check").stderr
+
+
+def test_a_misspelt_section_is_kept_and_named(run: Run, sensor: Path) -> None:
+    (sensor / "config" / "sensor.json").write_text('{"dsik": {"high_percent": 70}}')
+
+    result = run("check")
+    run("setup", "--no-prompt")
+
+    assert 'reads the section "dsik"' in result.stderr
+    assert '(there is "disk")' in result.stderr
+    assert written(sensor) == {"dsik": {"high_percent": 70}}
+
+
 # ---- a program that has a section of that name
 
 OWN = """
